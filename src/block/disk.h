@@ -1,0 +1,57 @@
+/* The disk interface: what a drive's controller (AHCI, later virtio-blk, NVMe) needs of an image.
+ *
+ * Requests are asynchronous: submit and go on; `done` is called later, on the disk's own thread,
+ * with the lock of the owner (disk_attach) held, and never from inside disk_submit. Requests may
+ * finish in any order; a flush covers the writes that were done before it was submitted. What
+ * `done` reported for a flush is on stable storage. Host errors arrive as errno values; ENOSPC
+ * pauses the machine and retries by itself, so a device never sees it. */
+#pragma once
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+enum { SECTOR = 512 };
+
+enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD };
+
+/* Owned by the submitter; neither it nor the memory of iov may change until `done`. */
+struct disk_request {
+    enum disk_op op;
+    uint64_t offset; /* bytes, a multiple of SECTOR */
+    uint64_t length; /* bytes, a multiple of SECTOR, equal to the sum over iov (but for discard) */
+    struct iovec *iov; /* host memory, from guest_span or the submitter's own */
+    unsigned iov_count;
+    void (*done)(struct disk_request *request, int error); /* 0 or a positive errno */
+    void *owner;
+    struct disk_request *next; /* the disk's while in flight */
+};
+
+struct disk;
+
+/* What a kind of disk implements (raw files: block/raw.c; tests: a disk in memory). */
+struct disk_ops {
+    void (*submit)(struct disk *disk, struct disk_request *request);
+    void (*drain)(struct disk *disk);
+    void (*free)(struct disk *disk);
+};
+struct disk {
+    const struct disk_ops *ops;
+    GMutex *lock;  /* the owner's, held around `done`; disk_attach */
+    uint64_t size; /* bytes, a multiple of SECTOR */
+    bool readonly;
+    char *name; /* for messages: the image's file name */
+};
+
+/* Whose lock `done` holds. Before the first request. */
+static inline void disk_attach(struct disk *disk, GMutex *lock)
+{
+    disk->lock = lock;
+}
+
+/* A range outside the disk is answered with EINVAL, a write to a read-only one with EROFS. */
+void disk_submit(struct disk *disk, struct disk_request *request);
+
+/* Waits until nothing is in flight. The owner's lock must not be held. NULL is allowed. */
+void disk_drain(struct disk *disk);
+void disk_free(struct disk *disk);

@@ -1,0 +1,33 @@
+/* Keyboard and pointer events, from whoever has them (window, hv send) to the device that the guest
+ * reads (device_class.input). Keys are USB HID usages of page 7 (HUT 1.12 section 10), which are
+ * also SDL's scancodes. Called with the device's lock held. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+enum pointer_button { BUTTON_LEFT = 1, BUTTON_RIGHT = 2, BUTTON_MIDDLE = 4 };
+
+enum lamp { LAMP_SCROLL = 1, LAMP_NUM = 2, LAMP_CAPS = 4 };
+
+struct device;
+struct input_class {
+    /* False when the device cannot take it now (its queue is full): offer it again after
+     * `input_ready`. Releases are always taken. */
+    bool (*key)(struct device *dev, uint8_t usage, bool down);
+    /* Relative motion, right and down positive; wheel away from the user positive. */
+    void (*pointer)(struct device *dev, int dx, int dy, int wheel, unsigned buttons);
+    /* The keyboard's lamps, of enum lamp. */
+    unsigned (*lamps)(struct device *dev);
+    /* Has the guest taken every key given so far? (hv send paces by this.) */
+    bool (*idle)(struct device *dev);
+};
+
+/* The giving side: told when the guest takes keys or sets lamps. */
+struct input_source {
+    void (*changed)(struct input_source *source); /* the device's lock is held */
+};
+static inline void input_changed(struct input_source *source)
+{
+    if (source)
+        source->changed(source);
+}

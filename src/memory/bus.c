@@ -1,0 +1,384 @@
+/* Dispatch of port and MMIO accesses; see bus.h for the rules.
+ *
+ * The path of an access is the hottest code of hv: bus_read/bus_write, find, then one call. */
+#include "memory/bus.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PORTS = 65536, MAX_MAPPINGS = 254, NOBODY = 0 };
+
+struct mapping {
+    const struct region *region;
+    struct device *dev;
+    GMutex *lock;
+    uint64_t base;
+};
+
+/* Immutable once published. */
+struct bus_map {
+    uint64_t generation; /* tells a new map from a freed one at the same address */
+    unsigned count[SPACES];
+    struct mapping maps[SPACES][MAX_MAPPINGS]; /* ports: as mapped; MMIO: sorted, without overlap */
+    uint8_t port[PORTS];                       /* index + 1 into maps[SPACE_PORTS], or NOBODY */
+};
+
+/* What was mapped, in order; later entries cover earlier ones. */
+struct wish {
+    struct mapping mapping;
+    enum space space;
+};
+
+struct bus {
+    struct bus_map *_Atomic map;
+    bus_tracer *tracer;
+    void *tracer_opaque;
+
+    GMutex lock; /* protects what follows; a leaf */
+    GArray *wishes;
+    GPtrArray *retired; /* replaced maps that somebody may still read */
+    struct bus_reader *readers;
+    uint64_t generation;
+};
+
+/* --- building maps -------------------------------------------------------------------------- */
+
+static int by_base(const void *a, const void *b)
+{
+    uint64_t x = ((const struct mapping *)a)->base, y = ((const struct mapping *)b)->base;
+    return (x > y) - (x < y);
+}
+
+static bool clear_of(const struct bus_map *map, const struct mapping *new)
+{
+    for (unsigned i = 0; i < map->count[SPACE_MMIO]; i++) {
+        const struct mapping *old = &map->maps[SPACE_MMIO][i];
+        if (new->base < old->base + old->region->size && old->base < new->base + new->region->size)
+            return false;
+    }
+    return true;
+}
+
+static void build(struct bus_map *map, const GArray *wishes)
+{
+    /* Later wishes win: take them from the back. An MMIO region that is partly covered is left out
+     * whole; a guest that overlaps BARs gets what it asked for on no hardware either. */
+    for (guint i = wishes->len; i-- > 0;) {
+        const struct wish *wish = &g_array_index(wishes, struct wish, i);
+        const struct mapping *new = &wish->mapping;
+        unsigned *count = &map->count[wish->space];
+        if (*count == MAX_MAPPINGS || (wish->space == SPACE_MMIO && !clear_of(map, new)))
+            continue;
+        map->maps[wish->space][(*count)++] = *new;
+        if (wish->space == SPACE_PORTS)
+            for (uint64_t p = new->base; p < new->base + new->region->size &&p < PORTS; p++)
+                if (map->port[p] == NOBODY)
+                    map->port[p] = (uint8_t)*count;
+    }
+    qsort(map->maps[SPACE_MMIO], map->count[SPACE_MMIO], sizeof map->maps[0][0], by_base);
+}
+
+/* Frees the retired maps that no reader announces. Lock held. */
+static void reap(struct bus *bus)
+{
+    for (guint i = bus->retired->len; i-- > 0;) {
+        const struct bus_map *old = g_ptr_array_index(bus->retired, i);
+        bool used = false;
+        for (struct bus_reader *r = bus->readers; r; r = r->next)
+            used |= atomic_load(&r->reading) == old;
+        if (!used)
+            g_ptr_array_remove_index_fast(bus->retired, i);
+    }
+}
+
+static void publish(struct bus *bus)
+{
+    struct bus_map *map = calloc(1, sizeof *map);
+    if (!map)
+        return; /* the old map stays: stale, but whole */
+    build(map, bus->wishes);
+    map->generation = ++bus->generation;
+    struct bus_map *old = atomic_exchange(&bus->map, map);
+    g_ptr_array_add(bus->retired, old);
+    reap(bus);
+}
+
+struct bus *bus_new(void)
+{
+    struct bus *bus = g_new0(struct bus, 1);
+    g_mutex_init(&bus->lock);
+    bus->wishes = g_array_new(false, false, sizeof(struct wish));
+    bus->retired = g_ptr_array_new_with_free_func(free);
+    atomic_store(&bus->map, calloc(1, sizeof(struct bus_map)));
+    return bus;
+}
+
+void bus_free(struct bus *bus)
+{
+    if (!bus)
+        return;
+    free(atomic_load(&bus->map));
+    g_ptr_array_unref(bus->retired);
+    g_array_unref(bus->wishes);
+    g_mutex_clear(&bus->lock);
+    g_free(bus);
+}
+
+void bus_add_reader(struct bus *bus, struct bus_reader *reader)
+{
+    g_mutex_lock(&bus->lock);
+    reader->next = bus->readers;
+    bus->readers = reader;
+    g_mutex_unlock(&bus->lock);
+}
+
+static bool forget(struct bus *bus, const struct device *dev, const struct region *region)
+{
+    for (guint i = 0; i < bus->wishes->len; i++) {
+        const struct wish *wish = &g_array_index(bus->wishes, struct wish, i);
+        if (wish->mapping.dev == dev && wish->mapping.region == region) {
+            g_array_remove_index(bus->wishes, i);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool bus_map(struct bus *bus, struct device *dev, GMutex *lock, const struct region *region,
+             enum space space, uint64_t base)
+{
+    uint64_t end = base + region->size;
+    if (end <= base || (space == SPACE_PORTS && end > PORTS))
+        return false;
+    struct wish wish = { { region, dev, lock, base }, space };
+    g_mutex_lock(&bus->lock);
+    forget(bus, dev, region);
+    unsigned taken = 0;
+    for (guint i = 0; i < bus->wishes->len; i++)
+        taken += g_array_index(bus->wishes, struct wish, i).space == space;
+    bool room = taken < MAX_MAPPINGS;
+    if (room)
+        g_array_append_val(bus->wishes, wish);
+    publish(bus);
+    g_mutex_unlock(&bus->lock);
+    return room;
+}
+
+void bus_unmap(struct bus *bus, struct device *dev, const struct region *region)
+{
+    g_mutex_lock(&bus->lock);
+    if (forget(bus, dev, region))
+        publish(bus);
+    g_mutex_unlock(&bus->lock);
+}
+
+/* --- the way of an access ------------------------------------------------------------------- */
+
+/* Announces the current map in the reader, so that it lives until leave(). */
+static const struct bus_map *enter(struct bus *bus, struct bus_reader *reader)
+{
+    const struct bus_map *map = atomic_load(&bus->map);
+    for (;;) {
+        atomic_store(&reader->reading, map);
+        const struct bus_map *now = atomic_load(&bus->map);
+        if (now == map)
+            return map;
+        map = now;
+    }
+}
+
+static void leave(struct bus_reader *reader)
+{
+    atomic_store_explicit(&reader->reading, NULL, memory_order_release);
+}
+
+static const struct mapping *find_mmio(const struct bus_map *map, struct bus_reader *reader,
+                                       uint64_t address)
+{
+    const struct mapping *last = reader->last;
+    if (reader->generation == map->generation && address - last->base < last->region->size)
+        return last;
+    unsigned low = 0, high = map->count[SPACE_MMIO];
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct mapping *m = &map->maps[SPACE_MMIO][middle];
+        if (address < m->base)
+            high = middle;
+        else if (address - m->base >= m->region->size)
+            low = middle + 1;
+        else {
+            reader->last = m;
+            reader->generation = map->generation;
+            return m;
+        }
+    }
+    return NULL;
+}
+
+static const struct mapping *find(const struct bus_map *map, struct bus_reader *reader,
+                                  enum space space, uint64_t address)
+{
+    if (space == SPACE_MMIO)
+        return find_mmio(map, reader, address);
+    uint8_t index = address < PORTS ? map->port[address] : NOBODY;
+    return index == NOBODY ? NULL : &map->maps[SPACE_PORTS][index - 1];
+}
+
+static uint64_t ones(unsigned width)
+{
+    return width == 8 ? UINT64_MAX : (UINT64_C(1) << width * 8) - 1;
+}
+
+/* The widest width of the region that fits at this offset and length; 0 when all are too wide. */
+static unsigned best_width(const struct region *region, uint64_t offset, unsigned length)
+{
+    for (unsigned width = 8; width; width /= 2)
+        if (region->widths & width && width <= length && offset % width == 0)
+            return width;
+    return 0;
+}
+
+/* A read narrower than the region answers: cut out of the narrowest wider one. */
+static uint64_t read_part(const struct mapping *m, uint64_t offset)
+{
+    const struct region *region = m->region;
+    for (unsigned width = 2; width <= 8; width *= 2) {
+        uint64_t start = offset & ~(uint64_t)(width - 1);
+        if (region->widths & width && start + width <= region->size)
+            return region->read(m->dev, start, width) >> (offset - start) * 8;
+    }
+    return UINT64_MAX;
+}
+
+/* Reads or writes up to *length bytes at offset; says in *length how many it was. */
+static void access_once(const struct mapping *m, uint64_t offset, uint8_t *data, unsigned *length,
+                        bool write)
+{
+    const struct region *region = m->region;
+    unsigned width = best_width(region, offset, *length);
+    uint64_t value = UINT64_MAX;
+    *length = width ? width : 1;
+    if (offset + *length > region->size)
+        width = 0;
+    if (write) {
+        value = 0;
+        memcpy(&value, data, *length);
+        if (width && region->write)
+            region->write(m->dev, offset, width, value);
+        return;
+    }
+    if (region->read && width)
+        value = region->read(m->dev, offset, width);
+    else if (region->read && offset < region->size)
+        value = read_part(m, offset);
+    memcpy(data, &value, *length);
+}
+
+static void trace(struct bus *bus, enum space space, struct device *dev, uint64_t address,
+                  const void *data, unsigned length, bool write)
+{
+    uint64_t value = 0;
+    memcpy(&value, data, length);
+    bus->tracer(bus->tracer_opaque, space, dev, address, length, value, write);
+}
+
+/* The slow way: unaligned, of odd length, across regions, or of a width that the region lacks. */
+static bool access_split(struct bus_reader *reader, const struct bus_map *map, enum space space,
+                         uint64_t address, uint8_t *data, unsigned length, bool write)
+{
+    bool answered = false;
+    while (length) {
+        const struct mapping *m = find(map, reader, space, address);
+        unsigned done = 1;
+        if (m) {
+            done = length;
+            if (m->lock)
+                g_mutex_lock(m->lock);
+            access_once(m, address - m->base, data, &done, write);
+            if (m->lock)
+                g_mutex_unlock(m->lock);
+            answered = true;
+        } else if (!write) {
+            *data = 0xff;
+        }
+        address += done;
+        data += done;
+        length -= done;
+    }
+    return answered;
+}
+
+/* Can the access go to the device in one piece? */
+static bool is_simple(const struct mapping *m, uint64_t offset, unsigned length)
+{
+    return m->region->widths & length && !(offset & (length - 1)) &&
+           offset + length <= m->region->size;
+}
+
+bool bus_read(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
+              void *data, unsigned length)
+{
+    const struct bus_map *map = enter(bus, reader);
+    const struct mapping *m = find(map, reader, space, address);
+    bool answered = true;
+    if (m && m->region->read && is_simple(m, address - m->base, length)) {
+        if (m->lock)
+            g_mutex_lock(m->lock);
+        uint64_t value = m->region->read(m->dev, address - m->base, length);
+        if (m->lock)
+            g_mutex_unlock(m->lock);
+        memcpy(data, &value, length);
+    } else {
+        answered = access_split(reader, map, space, address, data, length, false);
+    }
+    if (G_UNLIKELY(bus->tracer))
+        trace(bus, space, m ? m->dev : NULL, address, data, length, false);
+    leave(reader);
+    return answered;
+}
+
+bool bus_write(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
+               const void *data, unsigned length)
+{
+    const struct bus_map *map = enter(bus, reader);
+    const struct mapping *m = find(map, reader, space, address);
+    bool answered = true;
+    if (G_UNLIKELY(bus->tracer))
+        trace(bus, space, m ? m->dev : NULL, address, data, length, true);
+    if (m && m->region->write && is_simple(m, address - m->base, length)) {
+        uint64_t value = 0;
+        memcpy(&value, data, length);
+        if (m->lock)
+            g_mutex_lock(m->lock);
+        m->region->write(m->dev, address - m->base, length, value & ones(length));
+        if (m->lock)
+            g_mutex_unlock(m->lock);
+    } else {
+        uint8_t bytes[8];
+        memcpy(bytes, data, length);
+        answered = access_split(reader, map, space, address, bytes, length, true);
+    }
+    leave(reader);
+    return answered;
+}
+
+void bus_each(struct bus *bus, enum space space,
+              void (*each)(void *opaque, struct device *dev, const struct region *region,
+                           uint64_t base),
+              void *opaque)
+{
+    g_mutex_lock(&bus->lock);
+    const struct bus_map *map = atomic_load(&bus->map);
+    for (unsigned i = 0; i < map->count[space]; i++) {
+        const struct mapping *m = &map->maps[space][i];
+        each(opaque, m->dev, m->region, m->base);
+    }
+    g_mutex_unlock(&bus->lock);
+}
+
+void bus_trace(struct bus *bus, bus_tracer *tracer, void *opaque)
+{
+    bus->tracer = tracer;
+    bus->tracer_opaque = opaque;
+}

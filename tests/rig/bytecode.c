@@ -1,0 +1,174 @@
+/* The rig's bytecode: what a fuzzer writes and a replay reads. Each operation is one byte, followed
+ * by the operands it wants; what is missing at the end reads as zero.
+ *
+ * Accesses are aimed at the regions of the device (an operand picks one and an offset, folded into
+ * it and a little beyond), so that no input is wasted on holes in the address space. */
+#include "rig/rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct code {
+    const uint8_t *at;
+    size_t left;
+};
+
+static uint64_t take(struct code *code, unsigned bytes)
+{
+    uint64_t value = 0;
+    unsigned n = (unsigned)MIN(bytes, code->left);
+    memcpy(&value, code->at, n);
+    code->at += n;
+    code->left -= n;
+    return value;
+}
+
+/* Region number `pick` of the class, and where it begins now; NULL when it has none. */
+static const struct region *region(struct rig *rig, unsigned pick, uint64_t *base)
+{
+    const struct region *regions = rig->dev->class->regions;
+    unsigned count = 0;
+    while (regions && regions[count].kind != REGION_END)
+        count++;
+    if (!count)
+        return NULL;
+    const struct region *r = &regions[pick % count];
+    *base = r->kind == REGION_BAR ? rig_bar(rig, (unsigned)r->base) : rig->dev->base + r->base;
+    return r;
+}
+
+static void access_region(struct rig *rig, struct code *code, bool write)
+{
+    unsigned head = (unsigned)take(code, 1);
+    unsigned width = 1U << (head & 3);
+    uint64_t base = 0, offset;
+    const struct region *r = region(rig, head >> 2 & 0x1f, &base);
+    if (!r)
+        return;
+    offset = take(code, r->size > 256 ? 4 : 1) % (r->size + 4);
+    bool ports = r->kind == REGION_PORTS ||
+                 (r->kind == REGION_BAR && rig->dev->class->pci->bars[r->base] == BAR_PORTS);
+    if (ports && width == 8)
+        width = 4;
+    uint64_t value = write ? take(code, width) : 0;
+    if (ports && write)
+        rig_out(rig, base + offset, width, (uint32_t)value);
+    else if (ports)
+        rig_in(rig, base + offset, width);
+    else if (write)
+        rig_store(rig, base + offset, width, value);
+    else
+        rig_load(rig, base + offset, width);
+}
+
+static void config(struct rig *rig, struct code *code)
+{
+    unsigned offset = (unsigned)take(code, 1);
+    uint32_t value = (uint32_t)take(code, 4);
+    if (rig->dev->pci)
+        rig_config_write(rig, offset & 0xfc, 4, value);
+}
+
+/* Puts bytes into RAM, where the device will find rings, tables and buffers. */
+static void fill(struct rig *rig, struct code *code)
+{
+    uint64_t at = take(code, 2) * 16;
+    unsigned length = (unsigned)take(code, 1);
+    uint8_t bytes[256];
+    for (unsigned i = 0; i < length; i++)
+        bytes[i] = (uint8_t)take(code, 1);
+    guest_write(rig->board.guest, GPA(at), bytes, length);
+}
+
+static void user(struct rig *rig, struct code *code)
+{
+    struct device *dev = rig->dev;
+    const struct input_class *input = dev->class->input;
+    uint8_t a = (uint8_t)take(code, 1), b = (uint8_t)take(code, 1);
+    g_mutex_lock(&dev->lock);
+    if (input && a & 1)
+        input->key(dev, b, a >> 1 & 1);
+    else if (input)
+        input->pointer(dev, (int8_t)a, (int8_t)b, (int8_t)(a ^ b), a & 7);
+    if (dev->class->receive)
+        dev->class->receive(dev, &b, 1);
+    if (dev->class->power_button && a == 7)
+        dev->class->power_button(dev);
+    if (dev->class->controller && dev->class->controller->input)
+        dev->class->controller->input(dev, a % 24, b & 1);
+    if (dev->class->controller && dev->class->controller->acknowledge && b & 2)
+        dev->class->controller->acknowledge(dev);
+    if (dev->class->controller && dev->class->controller->eoi && b & 4)
+        dev->class->controller->eoi(dev, a);
+    g_mutex_unlock(&dev->lock);
+}
+
+static void look(struct rig *rig)
+{
+    static uint32_t *pixels;
+    const struct screen_class *screen = rig->dev->class->screen;
+    struct picture picture = { .pixels = NULL };
+    struct rectangle changed;
+    if (!screen)
+        return;
+    if (!pixels)
+        pixels = g_malloc(sizeof *pixels * SCREEN_MAX_WIDTH * SCREEN_MAX_HEIGHT);
+    picture.pixels = pixels;
+    g_autofree struct screen_text *text = g_new0(struct screen_text, 1);
+    g_mutex_lock(&rig->dev->lock);
+    if (screen->render(rig->dev, &picture, &changed, false)) {
+        g_assert(picture.width <= SCREEN_MAX_WIDTH && picture.height <= SCREEN_MAX_HEIGHT);
+        g_assert(changed.x + changed.width <= picture.width);
+        g_assert(changed.y + changed.height <= picture.height);
+    }
+    screen->text(rig->dev, text);
+    g_assert(text->columns <= SCREEN_MAX_COLUMNS && text->rows <= SCREEN_MAX_ROWS);
+    g_mutex_unlock(&rig->dev->lock);
+}
+
+void rig_run(struct rig *rig, const uint8_t *bytes, size_t size)
+{
+    enum { TIMERS_PER_STEP = 1000 };
+    struct code code = { bytes, size };
+    while (code.left) {
+        switch (take(&code, 1) & 15) {
+        case 0:
+        case 1:
+        case 2:
+        case 3:
+            access_region(rig, &code, false);
+            break;
+        case 4:
+        case 5:
+        case 6:
+        case 7:
+            access_region(rig, &code, true);
+            break;
+        case 8:
+            config(rig, &code);
+            break;
+        case 9:
+            fill(rig, &code);
+            break;
+        case 10:
+            clock_advance(rig->board.clock, take(&code, 4), TIMERS_PER_STEP);
+            break;
+        case 11:
+            rig_disk_step(rig);
+            break;
+        case 12:
+            rig->disk->fail = take(&code, 1) & 1 ? EIO : 0;
+            break;
+        case 13:
+            user(rig, &code);
+            break;
+        case 14:
+            look(rig);
+            break;
+        case 15:
+            rig_disk_run(rig); /* as the machine does before a reset */
+            device_reset(rig->dev);
+            break;
+        }
+    }
+}

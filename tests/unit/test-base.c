@@ -1,0 +1,267 @@
+/* The ground everything stands on: errors, field tables, the clock, guest memory, the buses. */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/state.h"
+#include "memory/bus.h"
+#include "memory/guest.h"
+
+#include <string.h>
+
+/* --- errors --------------------------------------------------------------------------------- */
+
+static void nearest(void)
+{
+    static const char *const known[] = { "memory", "cpus", "disk", "headless", NULL };
+    g_assert_cmpstr(hv_nearest("memroy", known), ==, "memory");
+    g_assert_cmpstr(hv_nearest("disks", known), ==, "disk");
+    g_assert_null(hv_nearest("qwertyuiop", known));
+}
+
+/* --- state ---------------------------------------------------------------------------------- */
+
+struct inner {
+    uint16_t pair[2];
+};
+struct regs {
+    uint64_t wide;
+    struct inner inner[2];
+    uint8_t index;
+    bool flag;
+    uint8_t pad[6];
+};
+struct thing {
+    int host_side;
+    struct regs regs;
+};
+
+static const struct field inner_fields[] = { SAVED_ARRAY(struct inner, pair), SAVED_END };
+static const struct field thing_fields[] = {
+    SAVED(struct regs, wide),         SAVED_STRUCTS(struct regs, inner, inner_fields),
+    SAVED_MAX(struct regs, index, 9), SAVED(struct regs, flag),
+    SAVED_PAD(struct regs, pad),      SAVED_END,
+};
+static const struct field short_fields[] = { SAVED(struct regs, wide), SAVED_END };
+
+static void state_walk(void)
+{
+    const struct state state = STATE(struct thing, regs, 1, thing_fields);
+    struct thing a = { .regs = { .wide = 77, .inner[1].pair[0] = 5, .index = 9, .flag = true } };
+    struct thing b = { 0 };
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    state_save(&state, &a, out);
+    const uint8_t *in = out->data;
+    size_t length = out->len;
+    g_assert_true(state_load(&state, &b, &in, &length, NULL));
+    g_assert_cmpuint(length, ==, 0);
+    g_assert_cmpmem(&a.regs, sizeof a.regs, &b.regs, sizeof b.regs);
+    g_assert_cmpuint(state_gap(&state), ==, state.size);
+
+    const struct state lacking = STATE(struct thing, regs, 1, short_fields);
+    g_assert_cmpuint(state_gap(&lacking), ==, offsetof(struct regs, inner));
+
+    a.regs.index = 10; /* above its max: the file is not trusted */
+    g_byte_array_set_size(out, 0);
+    state_save(&state, &a, out);
+    in = out->data;
+    length = out->len;
+    g_autoptr(GError) error = NULL;
+    g_assert_false(state_load(&state, &b, &in, &length, &error));
+    g_assert_nonnull(strstr(error->message, "index is out of range"));
+}
+
+/* --- clock ---------------------------------------------------------------------------------- */
+
+struct alarm {
+    struct timer timer;
+    GMutex lock;
+    unsigned rang;
+    uint64_t at;
+    struct alarm *other; /* cancelled by this one */
+};
+
+static void ring(void *owner)
+{
+    struct alarm *alarm = owner;
+    alarm->rang++;
+    alarm->at = clock_now(alarm->timer.clock);
+    if (alarm->other)
+        timer_cancel(&alarm->other->timer);
+}
+
+static void timers(void)
+{
+    struct clock *clock = clock_new(true);
+    struct alarm a = { .rang = 0 }, b = { .rang = 0 };
+    g_mutex_init(&a.lock);
+    g_mutex_init(&b.lock);
+    timer_init(&a.timer, clock, &a.lock, ring, &a);
+    timer_init(&b.timer, clock, &b.lock, ring, &b);
+    timer_set(&b.timer, 200);
+    timer_set(&a.timer, 100);
+    clock_advance(clock, 99, 0);
+    g_assert_cmpuint(a.rang, ==, 0);
+    clock_advance(clock, 1, 0);
+    g_assert_cmpuint(a.rang, ==, 1);
+    g_assert_false(timer_armed(&a.timer));
+    clock_advance(clock, 1000, 0);
+    g_assert_cmpuint(b.at, ==, 200);
+    a.other = &b;
+    timer_set(&a.timer, 2000);
+    timer_set(&b.timer, 2001);
+    clock_advance(clock, 1000, 0);
+    g_assert_cmpuint(a.rang, ==, 2);
+    g_assert_cmpuint(b.rang, ==, 1);
+    timer_finish(&a.timer);
+    timer_finish(&b.timer);
+    clock_free(clock);
+}
+
+/* The real clock: a deadline in the past runs soon, on the clock's thread; none while stopped. */
+static void real_clock(void)
+{
+    struct clock *clock = clock_new(false);
+    struct alarm a = { .rang = 0 };
+    g_mutex_init(&a.lock);
+    timer_init(&a.timer, clock, &a.lock, ring, &a);
+    g_mutex_lock(&a.lock);
+    timer_set(&a.timer, 0);
+    g_mutex_unlock(&a.lock);
+    g_assert_cmpuint(clock_now(clock), ==, 0);
+    clock_start(clock);
+    bool rang = false;
+    while (!rang) { /* the test's time-out bounds it */
+        g_mutex_lock(&a.lock);
+        rang = a.rang > 0;
+        g_mutex_unlock(&a.lock);
+        g_thread_yield();
+    }
+    clock_stop(clock);
+    uint64_t stopped = clock_now(clock);
+    g_assert_cmpuint(stopped, >, 0);
+    g_assert_cmpuint(clock_now(clock), ==, stopped);
+    timer_finish(&a.timer);
+    clock_free(clock);
+}
+
+/* --- guest memory --------------------------------------------------------------------------- */
+
+static void guest_copies(void)
+{
+    struct guest *guest = guest_new(4 * MIB, NULL);
+    unsigned ram = guest_slot_new(guest), rom = guest_slot_new(guest);
+    g_assert_true(guest_slot_set(guest, ram, GPA(0), MIB, guest_ram_host(guest, GPA(0), MIB), 0));
+    g_assert_true(guest_slot_set(guest, rom, GPA(MIB), 4096, guest_ram_host(guest, GPA(MIB), 4096),
+                                 SLOT_READONLY));
+    g_assert_false(guest_slot_set(guest, rom, GPA(4096), 4096, NULL, 0)); /* overlaps */
+    g_assert_false(guest_slot_set(guest, rom, GPA(MIB + 1), 4096, NULL, 0));
+
+    uint32_t word = 0x12345678, back = 0;
+    g_assert_true(guest_write(guest, GPA(MIB - 4), &word, 4));
+    g_assert_true(guest_read(guest, GPA(MIB - 4), &back, 4));
+    g_assert_cmphex(back, ==, word);
+    g_assert_false(guest_write(guest, GPA(MIB - 2), &word, 4)); /* reaches into the ROM */
+    g_assert_true(guest_read(guest, GPA(MIB - 2), &back, 4));
+    g_assert_false(guest_read(guest, GPA(MIB + 4094), &back, 4));
+    g_assert_false(guest_read(guest, GPA(UINT64_MAX - 1), &back, 4));
+    back = 0;
+    g_assert_true(guest_read(guest, GPA(MIB - 4), &back, 4)); /* nothing was half done */
+    g_assert_cmphex(back, ==, word);
+
+    struct iovec iov[2];
+    unsigned used = 0;
+    g_assert_true(guest_span(guest, GPA(0x1000), 0x1000, true, iov, &used, 2));
+    g_assert_true(guest_span(guest, GPA(0x2000), 0x1000, true, iov, &used, 2));
+    g_assert_cmpuint(used, ==, 1); /* joined */
+    g_assert_true(guest_span(guest, GPA(0x9000), 0x1000, true, iov, &used, 2));
+    g_assert_false(guest_span(guest, GPA(0x20000), 0x1000, true, iov, &used, 2));
+    g_assert_false(guest_span(guest, GPA(MIB), 16, true, iov, &used, 2));
+    g_assert_cmpuint(used, ==, 2);
+    guest_free(guest);
+}
+
+static void guest_dirty(void)
+{
+    struct guest *guest = guest_new(MIB, NULL);
+    unsigned slot = guest_slot_new(guest);
+    uint64_t bitmap[4] = { 0 };
+    g_assert_true(
+        guest_slot_set(guest, slot, GPA(0), MIB, guest_ram_host(guest, GPA(0), MIB), SLOT_LOG));
+    g_assert_false(guest_slot_dirty(guest, slot, bitmap));
+    g_assert_true(guest_write(guest, GPA(0x41fff), "ab", 2));
+    g_assert_true(guest_slot_dirty(guest, slot, bitmap));
+    g_assert_cmphex(bitmap[1], ==, 6);
+    g_assert_false(guest_slot_dirty(guest, slot, bitmap));
+    guest_free(guest);
+}
+
+/* --- buses ---------------------------------------------------------------------------------- */
+
+static unsigned last_width;
+static uint64_t last_offset, last_value;
+
+static uint64_t echo_read(struct device *dev, uint64_t offset, unsigned width)
+{
+    (void)dev;
+    last_width = width;
+    last_offset = offset;
+    return 0x1122334455667788u >> offset * 8 & (width == 8 ? UINT64_MAX : (1ull << width * 8) - 1);
+}
+
+static void echo_write(struct device *dev, uint64_t offset, unsigned width, uint64_t value)
+{
+    (void)dev;
+    last_width = width;
+    last_offset = offset;
+    last_value = value;
+}
+
+static void bus_widths(void)
+{
+    static const struct region words = { REGION_MMIO, 0, 8, W32, echo_read, echo_write };
+    static const struct region bytes = { REGION_PORTS, 0, 4, W8, echo_read, echo_write };
+    struct bus *bus = bus_new();
+    struct bus_reader reader = { 0 };
+    bus_add_reader(bus, &reader);
+    g_assert_true(bus_map(bus, NULL, NULL, &words, SPACE_MMIO, 0x1000));
+    g_assert_true(bus_map(bus, NULL, NULL, &bytes, SPACE_PORTS, 0x60));
+    g_assert_false(bus_map(bus, NULL, NULL, &bytes, SPACE_PORTS, 0xffff)); /* beyond the space */
+    uint64_t value = 0;
+
+    g_assert_true(bus_read(bus, &reader, SPACE_MMIO, 0x1000, &value, 4));
+    g_assert_cmphex(value, ==, 0x55667788);
+    g_assert_true(bus_read(bus, &reader, SPACE_MMIO, 0x1000, &value, 8)); /* split */
+    g_assert_cmphex(value, ==, 0x1122334455667788);
+    value = 0;
+    g_assert_true(bus_read(bus, &reader, SPACE_MMIO, 0x1006, &value, 1)); /* cut out */
+    g_assert_cmphex(value, ==, 0x22);
+    g_assert_cmpuint(last_width, ==, 4);
+    last_value = 0;
+    bus_write(bus, &reader, SPACE_MMIO, 0x1001, &value, 1); /* no byte enable selects it */
+    g_assert_cmphex(last_value, ==, 0);
+    g_assert_true(
+        bus_read(bus, &reader, SPACE_PORTS, 0x62, &value, 4)); /* two answer, two do not */
+    g_assert_cmphex(value, ==, 0xffff5566);
+    value = 0;
+    g_assert_false(bus_read(bus, &reader, SPACE_PORTS, 0x80, &value, 2));
+    g_assert_cmphex(value, ==, 0xffff);
+    value = 0xaabb;
+    bus_write(bus, &reader, SPACE_PORTS, 0x60, &value, 2);
+    g_assert_cmphex(last_value, ==, 0xaa);
+    g_assert_cmpuint(last_offset, ==, 1);
+    bus_unmap(bus, NULL, &bytes);
+    g_assert_false(bus_read(bus, &reader, SPACE_PORTS, 0x60, &value, 1));
+    bus_free(bus);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/error/nearest", nearest);
+    g_test_add_func("/state/walk", state_walk);
+    g_test_add_func("/clock/timers", timers);
+    g_test_add_func("/clock/real", real_clock);
+    g_test_add_func("/guest/copies", guest_copies);
+    g_test_add_func("/guest/dirty", guest_dirty);
+    g_test_add_func("/bus/widths", bus_widths);
+    return g_test_run();
+}

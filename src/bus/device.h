@@ -20,6 +20,7 @@
 
 struct device;
 struct disk;
+struct fw_cfg;
 struct pci_class;
 struct pci_function;
 
@@ -49,6 +50,7 @@ enum plug_kind {
     PLUG_SCREEN, /* struct screen * */
     PLUG_SOURCE, /* struct input_source * */
     PLUG_BLOB,   /* GBytes *: a ROM, a table */
+    PLUG_FW_CFG, /* struct fw_cfg * */
 };
 struct plug {
     const char *name;

@@ -148,6 +148,8 @@ static void plug_all(struct rig *rig)
             what = &rig->screen;
         } else if (plug->kind == PLUG_SOURCE) {
             what = &rig->source;
+        } else if (plug->kind == PLUG_FW_CFG) {
+            what = rig->fw_cfg;
         }
         device_plug(rig->dev, plug->name, what);
     }
@@ -187,6 +189,8 @@ struct rig *rig_new(const struct device_class *class, const char *const *options
     rig->stream.write = stream_take;
     rig->screen.changed = count_screen;
     rig->source.changed = count_source;
+    rig->fw_cfg = fw_cfg_new();
+    fw_cfg_add_file(rig->fw_cfg, "etc/rig", g_bytes_new_static("0123456789", 10));
     rig->disk = g_new0(struct rig_disk, 1);
     rig->disk->disk = (struct disk){ .ops = &memory_ops, .size = RIG_DISK_SIZE, .name = "memory" };
     rig->disk->last = &rig->disk->first;
@@ -221,6 +225,7 @@ void rig_free(struct rig *rig)
     bus_free(rig->board.bus);
     guest_free(rig->board.guest);
     g_byte_array_unref(rig->output);
+    fw_cfg_free(rig->fw_cfg);
     g_free(rig->disk);
     g_free(rig);
 }

@@ -6,6 +6,7 @@
 #pragma once
 #include "block/disk.h"
 #include "bus/device.h"
+#include "bus/fw-cfg.h"
 #include "bus/pci.h"
 
 enum { RIG_RAM = 1 << 20, RIG_IRQS = 8, RIG_DISK_SIZE = 1 << 20, RIG_DEVFN = PCI_DEVFN(3, 0) };
@@ -43,6 +44,7 @@ struct rig {
     struct screen screen;
     unsigned screen_changes;
     struct input_source source;
+    struct fw_cfg *fw_cfg; /* its own items, and the file "etc/rig" */
     unsigned source_changes;
     struct msi {
         uint64_t address;

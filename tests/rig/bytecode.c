@@ -23,29 +23,57 @@ static uint64_t take(struct code *code, unsigned bytes)
     return value;
 }
 
-/* Region number `pick` of the class, and where it begins now; NULL when it has none. */
-static const struct region *region(struct rig *rig, unsigned pick, uint64_t *base)
+/* What there is to access: the class's regions, then what else the device shows on the bus by
+ * itself (ports that configuration registers move, ECAM). */
+struct targets {
+    struct rig *rig;
+    unsigned count;
+    struct target {
+        const struct region *region;
+        uint64_t base;
+    } target[32];
+};
+
+static void add_target(struct targets *targets, const struct region *r, uint64_t base)
 {
-    const struct region *regions = rig->dev->class->regions;
-    unsigned count = 0;
-    while (regions && regions[count].kind != REGION_END)
-        count++;
-    if (!count)
-        return NULL;
-    const struct region *r = &regions[pick % count];
-    *base = r->kind == REGION_BAR ? rig_bar(rig, (unsigned)r->base) : rig->dev->base + r->base;
-    return r;
+    if (targets->count < G_N_ELEMENTS(targets->target))
+        targets->target[targets->count++] = (struct target){ r, base };
+}
+
+static void add_mapped(void *opaque, struct device *dev, const struct region *r, uint64_t base)
+{
+    struct targets *targets = opaque;
+    const struct region *own = dev->class->regions;
+    while (own && own->kind != REGION_END && own != r)
+        own++;
+    if (dev == targets->rig->dev && own != r)
+        add_target(targets, r, base);
+}
+
+static struct targets find_targets(struct rig *rig)
+{
+    struct targets targets = { .rig = rig };
+    const struct region *r = rig->dev->class->regions;
+    for (; r && r->kind != REGION_END; r++)
+        add_target(&targets, r,
+                   r->kind == REGION_BAR ? rig_bar(rig, (unsigned)r->base)
+                                         : rig->dev->base + r->base);
+    bus_each(rig->board.bus, SPACE_PORTS, add_mapped, &targets);
+    bus_each(rig->board.bus, SPACE_MMIO, add_mapped, &targets);
+    return targets;
 }
 
 static void access_region(struct rig *rig, struct code *code, bool write)
 {
     unsigned head = (unsigned)take(code, 1);
     unsigned width = 1U << (head & 3);
-    uint64_t base = 0, offset;
-    const struct region *r = region(rig, head >> 2 & 0x1f, &base);
-    if (!r)
+    struct targets targets = find_targets(rig);
+    if (!targets.count)
         return;
-    offset = take(code, r->size > 256 ? 4 : 1) % (r->size + 4);
+    const struct target *target = &targets.target[(head >> 2 & 0x1f) % targets.count];
+    const struct region *r = target->region;
+    uint64_t base = target->base;
+    uint64_t offset = take(code, r->size > 256 ? 4 : 1) % (r->size + 4);
     bool ports = r->kind == REGION_PORTS ||
                  (r->kind == REGION_BAR && rig->dev->class->pci->bars[r->base] == BAR_PORTS);
     if (ports && width == 8)

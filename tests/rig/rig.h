@@ -9,7 +9,7 @@
 #include "bus/fw-cfg.h"
 #include "bus/pci.h"
 
-enum { RIG_RAM = 1 << 20, RIG_IRQS = 8, RIG_DISK_SIZE = 1 << 20, RIG_DEVFN = PCI_DEVFN(3, 0) };
+enum { RIG_RAM = 1 << 20, RIG_IRQS = 24, RIG_DISK_SIZE = 1 << 20, RIG_DEVFN = PCI_DEVFN(3, 0) };
 
 struct rig;
 

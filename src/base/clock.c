@@ -209,9 +209,11 @@ void timer_init(struct timer *timer, struct clock *clock, GMutex *lock, void (*r
 void timer_set(struct timer *timer, uint64_t deadline)
 {
     struct clock *clock = timer->clock;
-    if (deadline == timer->deadline)
-        return;
     pthread_mutex_lock(&clock->lock);
+    if (deadline == timer->deadline) {
+        pthread_mutex_unlock(&clock->lock);
+        return;
+    }
     unqueue(timer);
     timer->deadline = deadline;
     if (deadline != TIMER_NEVER) {
@@ -227,9 +229,17 @@ void timer_cancel(struct timer *timer)
     timer_set(timer, TIMER_NEVER);
 }
 
+void timer_poke(struct timer *timer)
+{
+    timer_set(timer, 0);
+}
+
 bool timer_armed(const struct timer *timer)
 {
-    return timer->deadline != TIMER_NEVER;
+    pthread_mutex_lock(&timer->clock->lock);
+    bool armed = timer->deadline != TIMER_NEVER;
+    pthread_mutex_unlock(&timer->clock->lock);
+    return armed;
 }
 
 void timer_finish(struct timer *timer)

@@ -2,9 +2,9 @@
  *
  * Guest time is in nanoseconds, starts at 0, stops while the machine is paused and is saved with
  * it. Deadlines are absolute guest times. Nothing ticks: the clock's thread sleeps until the
- * nearest deadline, and for ever when there is none. Locks: clock_now takes none; timer_set and
- * timer_cancel may be called with any device lock held (the clock's own lock is a leaf); callbacks
- * run on the clock's thread with the timer's lock held. */
+ * nearest deadline, and for ever when there is none. Locks: clock_now takes none; timer_set,
+ * timer_cancel and timer_poke may be called with any device lock held (the clock's own lock is a
+ * leaf); callbacks run on the clock's thread with the timer's lock held. */
 #pragma once
 #include <glib.h>
 #include <stdbool.h>
@@ -50,6 +50,9 @@ void timer_init(struct timer *timer, struct clock *clock, GMutex *lock, void (*r
  * owner's lock is held. TIMER_NEVER cancels. */
 void timer_set(struct timer *timer, uint64_t deadline);
 void timer_cancel(struct timer *timer);
+/* Makes the timer due now, for who does not own it: any lock but the clock's may be held, the
+ * owner's need not be. Its owner may be setting it meanwhile, and wins. */
+void timer_poke(struct timer *timer);
 bool timer_armed(const struct timer *timer);
 /* The owner ends: cancels. The owner's lock is not held and nobody sets the timer again. */
 void timer_finish(struct timer *timer);

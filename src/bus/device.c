@@ -220,9 +220,18 @@ static void input(void *opaque, unsigned pin, bool level)
     g_mutex_unlock(&dev->lock);
 }
 
+static bool wanted(void *opaque, unsigned pin, struct timer *sleeper)
+{
+    struct device *dev = opaque;
+    g_mutex_lock(&dev->lock);
+    bool answer = dev->class->controller->wanted(dev, pin, sleeper);
+    g_mutex_unlock(&dev->lock);
+    return answer;
+}
+
 struct irq_input device_irq_input(struct device *dev, unsigned pin)
 {
-    return (struct irq_input){ input, dev, pin };
+    return (struct irq_input){ input, dev, pin, dev->class->controller->wanted ? wanted : NULL };
 }
 
 void guest_bug(struct device *dev, const char *format, ...)

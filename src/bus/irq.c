@@ -33,3 +33,18 @@ void irq_set(struct irq *irq, bool level)
             wire->input[i].set(wire->input[i].opaque, wire->input[i].pin, after);
     g_mutex_unlock(&wire->lock);
 }
+
+bool irq_wanted(struct irq *irq, struct timer *sleeper)
+{
+    bool wanted = false;
+    if (!irq)
+        return false;
+    struct irq_wire *wire = irq->wire;
+    g_mutex_lock(&wire->lock);
+    for (unsigned i = 0; i < wire->inputs && !wanted; i++) {
+        const struct irq_input *input = &wire->input[i];
+        wanted = !input->wanted || input->wanted(input->opaque, input->pin, sleeper);
+    }
+    g_mutex_unlock(&wire->lock);
+    return wanted;
+}

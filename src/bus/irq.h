@@ -10,11 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a wire ends in. Called with the wire's lock held, at changes only. */
+struct timer;
+
+/* What a wire ends in. Called with the wire's lock held, `set` at changes only. */
 struct irq_input {
     void (*set)(void *opaque, unsigned pin, bool level);
     void *opaque;
     unsigned pin;
+    bool (*wanted)(void *opaque, unsigned pin, struct timer *sleeper); /* NULL: always */
 };
 
 struct irq_wire {
@@ -51,12 +54,19 @@ static inline void irq_pulse(struct irq *irq)
     irq_set(irq, false);
 }
 
+/* Would an edge change anything now? When not (masked, or one is latched already), a source that
+ * only makes edges may stop: `sleeper`, its timer, is poked as soon as that may have changed. */
+bool irq_wanted(struct irq *irq, struct timer *sleeper);
+
 struct device;
 
 /* What the machine asks of an interrupt controller (device_class.controller). Called with the
  * device's lock held. */
 struct irq_controller {
     void (*input)(struct device *dev, unsigned pin, bool level);
+    /* irq_wanted at a pin: false keeps the sleeper, one for each pin, until it is poked. NULL:
+     * always wanted. */
+    bool (*wanted)(struct device *dev, unsigned pin, struct timer *sleeper);
     /* The CPU acknowledges INTR: the vector (82C59A: the INTA cycles). */
     uint8_t (*acknowledge)(struct device *dev);
     /* The local APIC has seen an EOI for this vector (I/O APIC). */

@@ -3,8 +3,9 @@
  * Requests are asynchronous: submit and go on; `done` is called later, on the disk's own thread,
  * with the lock of the owner (disk_attach) held, and never from inside disk_submit. Requests may
  * finish in any order; a flush covers the writes that were done before it was submitted. What
- * `done` reported for a flush is on stable storage. Host errors arrive as errno values; ENOSPC
- * pauses the machine and retries by itself, so a device never sees it. */
+ * `done` reported for a flush is on stable storage. Host errors arrive as errno values, but a full
+ * host disk does not: such a write is held, the machine is told (disk_set_full), pauses, and asks
+ * for another try (disk_retry), so a device never sees ENOSPC. */
 #pragma once
 #include <glib.h>
 #include <stdbool.h>
@@ -25,15 +26,18 @@ struct disk_request {
     void (*done)(struct disk_request *request, int error); /* 0 or a positive errno */
     void *owner;
     struct disk_request *next; /* the disk's while in flight */
+    int error;                 /* the disk's: why disk_submit refused it; 0 when it did not */
 };
 
 struct disk;
 
-/* What a kind of disk implements (raw files: block/raw.c; tests: a disk in memory). */
+/* What a kind of disk implements (raw files: block/raw.c; tests: a disk in memory). A request with
+ * an `error` set is finished with it, untouched otherwise. */
 struct disk_ops {
     void (*submit)(struct disk *disk, struct disk_request *request);
     void (*drain)(struct disk *disk);
     void (*free)(struct disk *disk);
+    void (*retry)(struct disk *disk, bool give_up); /* NULL: it holds nothing */
 };
 struct disk {
     const struct disk_ops *ops;
@@ -41,6 +45,8 @@ struct disk {
     uint64_t size; /* bytes, a multiple of SECTOR */
     bool readonly;
     char *name; /* for messages: the image's file name */
+    void (*full)(void *opaque, struct disk *disk, int error);
+    void *full_opaque;
 };
 
 /* Whose lock `done` holds. Before the first request. */
@@ -52,6 +58,21 @@ static inline void disk_attach(struct disk *disk, GMutex *lock)
 /* A range outside the disk is answered with EINVAL, a write to a read-only one with EROFS. */
 void disk_submit(struct disk *disk, struct disk_request *request);
 
-/* Waits until nothing is in flight. The owner's lock must not be held. NULL is allowed. */
+/* Who is told, on the disk's thread and without any lock held, that a write is held because the
+ * host's disk is full (ENOSPC, EDQUOT); once for each try. Before the first request. */
+static inline void disk_set_full(struct disk *disk,
+                                 void (*full)(void *opaque, struct disk *disk, int error),
+                                 void *opaque)
+{
+    disk->full = full;
+    disk->full_opaque = opaque;
+}
+/* Tries the held write again; or gives it up (EIO), for who stops or resets a machine that waits
+ * for space and must not wait in disk_drain. They do nothing when no write is held. */
+void disk_retry(struct disk *disk);
+void disk_give_up(struct disk *disk);
+
+/* Waits until nothing is in flight, a held write included. The owner's lock must not be held. NULL
+ * is allowed. disk_free gives up what is held, and drains. */
 void disk_drain(struct disk *disk);
 void disk_free(struct disk *disk);

@@ -77,6 +77,8 @@ static void memory_submit(struct disk *disk, struct disk_request *request_)
 static int memory_transfer(struct rig_disk *memory, const struct disk_request *r)
 {
     uint64_t at = r->offset, sum = 0;
+    if (r->error)
+        return r->error;
     if (memory->fail)
         return memory->fail;
     if (r->op == DISK_FLUSH)

@@ -1,0 +1,46 @@
+/* Dispatch of disk requests, and the one place where their ranges are checked; see disk.h. */
+#include "block/disk.h"
+
+#include <errno.h>
+
+static int refuse(const struct disk *disk, const struct disk_request *request)
+{
+    if (request->op == DISK_FLUSH)
+        return 0;
+    if ((request->offset | request->length) % SECTOR)
+        return EINVAL;
+    if (request->offset > disk->size || request->length > disk->size - request->offset)
+        return EINVAL;
+    return disk->readonly && request->op != DISK_READ ? EROFS : 0;
+}
+
+void disk_submit(struct disk *disk, struct disk_request *request)
+{
+    request->next = NULL;
+    request->error = refuse(disk, request);
+    disk->ops->submit(disk, request);
+}
+
+void disk_retry(struct disk *disk)
+{
+    if (disk->ops->retry)
+        disk->ops->retry(disk, false);
+}
+
+void disk_give_up(struct disk *disk)
+{
+    if (disk->ops->retry)
+        disk->ops->retry(disk, true);
+}
+
+void disk_drain(struct disk *disk)
+{
+    if (disk)
+        disk->ops->drain(disk);
+}
+
+void disk_free(struct disk *disk)
+{
+    if (disk)
+        disk->ops->free(disk);
+}

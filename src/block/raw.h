@@ -1,0 +1,26 @@
+/* Raw images and block devices as disks. */
+#pragma once
+#include "block/disk.h"
+
+#include <sys/types.h>
+
+/* A disk over an open file descriptor of a regular file or a block device, which it owns from then
+ * on (on failure it stays the caller's). A file whose size is no multiple of 512 is shown rounded
+ * up: what lies behind its end reads as zeros, and a write to its last sector completes the file to
+ * a whole sector. Never reads or writes past that size, whatever happens to the file. */
+struct disk *raw_open(int fd, const char *name, bool readonly, GError **error);
+
+/* The system calls it makes, so that tests can make them fail. */
+struct raw_io {
+    ssize_t (*readv)(int fd, const struct iovec *iov, int count, off_t offset);
+    ssize_t (*writev)(int fd, const struct iovec *iov, int count, off_t offset);
+    int (*sync)(int fd);
+};
+/* Before the first request. */
+void raw_set_io(struct disk *disk, const struct raw_io *io);
+
+/* Transfers all of iov, with short transfers and EINTR seen to; what lies behind the end of the
+ * file reads as zeros. 0 or a positive errno. */
+int raw_transfer(const struct raw_io *io, int fd, bool write, const struct iovec *iov,
+                 unsigned count, uint64_t offset);
+extern const struct raw_io raw_system_io;

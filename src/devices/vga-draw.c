@@ -1,0 +1,581 @@
+/* Drawing of what a VGA shows; see vga-draw.h.
+ *
+ * IBM PS/2 Hardware Interface Technical Reference, Video Subsystem (1991), "Video Graphics Array":
+ * the address counter and its multiplexer (CR14, CR17), the serializers (GR05), the attribute
+ * controller (AR10-AR14). Picture sizes are those that a monitor gets: dots of a halved dot clock
+ * and doubled lines appear twice, so mode 13h is 640 x 400. Blinking characters and the cursor are
+ * drawn steady, so that a still screen costs nothing.
+ *
+ * The guest writes video memory meanwhile: every value read from it is used at most as an index
+ * that its type bounds. */
+#include "vga-draw.h"
+
+#include <glib.h>
+#include <string.h>
+
+enum {
+    SR01_8_DOTS = 0x01,
+    SR01_HALF_CLOCK = 0x08,
+    SR01_SCREEN_OFF = 0x20,
+    SR04_CHAIN4 = 0x08,
+    GR05_INTERLEAVED = 0x20,
+    GR05_256 = 0x40,
+    GR06_GRAPHICS = 0x01,
+    AR10_MONO = 0x02,
+    AR10_LINE_GRAPHICS = 0x04,
+    AR10_BLINK = 0x08,
+    AR10_SPLIT_STILL = 0x20,
+    AR10_8BIT = 0x40,
+    AR10_P54 = 0x80,
+    AR_INDEX_SOURCE = 0x20, /* the palette feeds the screen */
+    CR09_DOUBLE = 0x80,
+    CR0A_CURSOR_OFF = 0x20,
+    CR14_DOUBLE_WORD = 0x40,
+    CR17_ROW0_FOR_A13 = 0x01, /* both are active low */
+    CR17_ROW1_FOR_A14 = 0x02,
+    CR17_A15_FOR_A0 = 0x20,
+    CR17_BYTES = 0x40,
+    /* vga_layout.addressing: CR17, and above it */
+    ADDRESS_DOUBLE_WORD = 0x100,
+    ADDRESS_CHAIN4 = 0x200,
+    /* vga_layout.shift: GR05, and above it */
+    SHIFT_8BIT = 0x100,
+    SMALLEST = 64, /* of a side of a picture that a monitor would show */
+};
+
+G_STATIC_ASSERT(sizeof(struct vga_layout) == sizeof(uint64_t) + 24 * sizeof(uint32_t));
+
+/* --- registers ------------------------------------------------------------------------------ */
+
+unsigned vga_lines_shown(const struct vga_regs *regs)
+{
+    return (regs->cr[0x12] | (regs->cr[7] & 0x02) << 7 | (regs->cr[7] & 0x40) << 3) + 1u;
+}
+
+unsigned vga_lines_total(const struct vga_regs *regs)
+{
+    return (regs->cr[6] | (regs->cr[7] & 0x01) << 8 | (regs->cr[7] & 0x20) << 4) + 2u;
+}
+
+unsigned vga_retrace_start(const struct vga_regs *regs)
+{
+    return regs->cr[0x10] | (regs->cr[7] & 0x04u) << 6 | (regs->cr[7] & 0x80u) << 2;
+}
+
+static unsigned line_compare(const struct vga_regs *regs)
+{
+    return regs->cr[0x18] | (regs->cr[7] & 0x10u) << 4 | (regs->cr[9] & 0x40u) << 3;
+}
+
+static uint32_t start_address(const struct vga_regs *regs)
+{
+    return (uint32_t)regs->cr[0x0c] << 8 | regs->cr[0x0d];
+}
+
+uint32_t vga_virtual_width(const struct vga_regs *regs)
+{
+    return MAX(regs->dispi[DISPI_VIRT_WIDTH], regs->dispi[DISPI_XRES]);
+}
+
+static uint32_t pixel_bytes(const struct vga_regs *regs)
+{
+    return MAX(regs->dispi[DISPI_BPP] + 7u, 8u) / 8;
+}
+
+uint64_t vga_stride(const struct vga_regs *regs)
+{
+    uint64_t width = vga_virtual_width(regs);
+    return vga_is_linear(regs) ? width * pixel_bytes(regs) : width / 8;
+}
+
+/* --- layout --------------------------------------------------------------------------------- */
+
+static void dispi_layout(const struct vga_regs *regs, uint64_t size, struct vga_layout *layout)
+{
+    uint32_t x = regs->dispi[DISPI_X_OFFSET], y = regs->dispi[DISPI_Y_OFFSET];
+    layout->width = CLAMP(regs->dispi[DISPI_XRES], 1, SCREEN_MAX_WIDTH);
+    layout->height = CLAMP(regs->dispi[DISPI_YRES], 1, SCREEN_MAX_HEIGHT);
+    layout->stride = (uint32_t)vga_stride(regs);
+    layout->split = UINT32_MAX;
+    if (vga_is_linear(regs)) {
+        layout->kind = VGA_LINEAR;
+        layout->depth = regs->dispi[DISPI_BPP];
+        layout->pixel = pixel_bytes(regs);
+        layout->start = (uint64_t)y * layout->stride + (uint64_t)x * pixel_bytes(regs);
+        layout->big_endian = regs->big_endian;
+        return;
+    }
+    layout->kind = VGA_PLANAR;
+    layout->start = (uint64_t)y * layout->stride + x / 8;
+    layout->pan = x % 8;
+    layout->columns = (layout->width + 7) / 8;
+    layout->cell = 8;
+    layout->dot = layout->row_lines = layout->line_repeat = 1;
+    layout->plane_mask = (uint32_t)(size / 4 - 1);
+    layout->addressing = CR17_ROW0_FOR_A13 | CR17_ROW1_FOR_A14 | CR17_BYTES;
+}
+
+/* AR13 (pel panning): in nine dots wide text, 8 is no shift and n one of n + 1 dots. */
+static uint32_t panning(const struct vga_regs *regs, uint32_t cell)
+{
+    uint32_t pan = regs->ar[0x13] & 0x0f;
+    if (cell == 9)
+        return pan >= 8 ? 0 : pan + 1;
+    return pan & 7;
+}
+
+/* SR03: 8 KiB maps, the even ones first. */
+static uint32_t font_address(unsigned map)
+{
+    return (map & 3) << 14 | (map & 4) << 11;
+}
+
+static void text_layout(const struct vga_regs *regs, struct vga_layout *layout)
+{
+    uint8_t maps = regs->sr[3];
+    layout->kind = VGA_TEXT;
+    layout->fonts = font_address((maps & 3) | (maps & 0x10) >> 2) |
+                    font_address((maps >> 2 & 3) | (maps & 0x20) >> 3) << 16;
+    layout->attributes = (regs->ar[0x10] & (AR10_MONO | AR10_LINE_GRAPHICS | AR10_BLINK)) |
+                         (regs->cr[0x14] & 0x1fu) << 8;
+}
+
+static void planar_layout(const struct vga_regs *regs, struct vga_layout *layout)
+{
+    layout->kind = VGA_PLANAR;
+    layout->start = start_address(regs);
+    layout->shift = (regs->gr[5] & (GR05_INTERLEAVED | GR05_256)) |
+                    (regs->ar[0x10] & AR10_8BIT ? SHIFT_8BIT : 0);
+}
+
+static void crtc_layout(const struct vga_regs *regs, struct vga_layout *layout)
+{
+    bool text = !(regs->gr[6] & GR06_GRAPHICS);
+    layout->cell = text && !(regs->sr[1] & SR01_8_DOTS) ? 9 : 8;
+    layout->dot = regs->sr[1] & SR01_HALF_CLOCK ? 2 : 1;
+    uint32_t step = layout->cell * layout->dot;
+    layout->width = MIN((regs->cr[1] + 1u) * step, (uint32_t)SCREEN_MAX_WIDTH);
+    layout->height = vga_lines_shown(regs);
+    layout->columns = (layout->width + step - 1) / step;
+    layout->stride = regs->cr[0x13] * 2u;
+    layout->row_lines = (regs->cr[9] & 0x1fu) + 1;
+    layout->line_repeat = regs->cr[9] & CR09_DOUBLE ? 2 : 1;
+    layout->preset_row = MIN(regs->cr[8] & 0x1fu, layout->row_lines - 1);
+    layout->split = line_compare(regs) + 1;
+    layout->pan = panning(regs, layout->cell);
+    layout->pan_bytes = regs->cr[8] >> 5 & 3;
+    if (!(regs->ar[0x10] & AR10_SPLIT_STILL)) {
+        layout->split_pan = layout->pan;
+        layout->split_pan_bytes = layout->pan_bytes;
+    }
+    layout->plane_mask = VGA_PLANES_SIZE / 4 - 1;
+    layout->addressing = regs->cr[0x17] |
+                         (regs->cr[0x14] & CR14_DOUBLE_WORD ? ADDRESS_DOUBLE_WORD : 0) |
+                         (regs->sr[4] & SR04_CHAIN4 ? ADDRESS_CHAIN4 : 0);
+    if (text)
+        text_layout(regs, layout);
+    else
+        planar_layout(regs, layout);
+}
+
+void vga_layout(const struct vga_regs *regs, uint64_t memory_size, struct vga_layout *layout)
+{
+    memset(layout, 0, sizeof *layout);
+    bool dispi = vga_dispi_on(regs);
+    if (dispi)
+        dispi_layout(regs, memory_size, layout);
+    else
+        crtc_layout(regs, layout);
+    bool tiny = !dispi && (layout->width < SMALLEST || layout->height < SMALLEST);
+    if (tiny || regs->sr[1] & SR01_SCREEN_OFF || !(regs->ar_index & AR_INDEX_SOURCE)) {
+        *layout = (struct vga_layout){ .kind = VGA_BLANK,
+                                       .width = tiny ? 640 : layout->width,
+                                       .height = tiny ? 480 : layout->height };
+    }
+}
+
+static void palette(const struct vga_regs *regs, struct vga_palette *palette)
+{
+    bool wide = regs->dispi[DISPI_ENABLE] & DISPI_8BIT_DAC;
+    for (unsigned i = 0; i < 256; i++) {
+        const uint8_t *dac = &regs->dac[(i & regs->pel_mask) * 3];
+        uint32_t color = 0;
+        for (unsigned part = 0; part < 3; part++) {
+            uint8_t v = dac[part];
+            color = color << 8 | ((wide ? v : v << 2 | (v >> 4 & 3)) & 0xffu);
+        }
+        palette->color[i] = color;
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        uint8_t index = regs->ar[i & regs->ar[0x12] & 0x0f] & 0x3f;
+        if (regs->ar[0x10] & AR10_P54)
+            index = (uint8_t)((index & 0x0f) | (regs->ar[0x14] & 3) << 4);
+        palette->attribute[i] = palette->color[index | (regs->ar[0x14] & 0x0c) << 4];
+    }
+}
+
+/* --- video memory --------------------------------------------------------------------------- */
+
+/* The plane address that the counter's value selects in a row scan (CR14, CR17). */
+static uint32_t plane_address(const struct vga_layout *l, uint64_t counter, unsigned row)
+{
+    uint32_t c = (uint32_t)counter, mode = l->addressing;
+    /* In chain-4, processor addresses are kept linear (vga.c): the counter counts four bytes. */
+    if (mode & ADDRESS_CHAIN4)
+        return c & l->plane_mask;
+    if (mode & ADDRESS_DOUBLE_WORD)
+        c = c << 2 | (c >> 14 & 3);
+    else if (!(mode & CR17_BYTES))
+        c = c << 1 | (c >> (mode & CR17_A15_FOR_A0 ? 15 : 13) & 1);
+    if (!(mode & CR17_ROW0_FOR_A13))
+        c = (c & ~(1u << 13)) | (row & 1) << 13;
+    if (!(mode & CR17_ROW1_FOR_A14))
+        c = (c & ~(1u << 14)) | (row >> 1 & 1) << 14;
+    return c & l->plane_mask;
+}
+
+static uint32_t load32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
+static bool is_dirty(const uint64_t *dirty, uint64_t from, uint64_t length)
+{
+    for (uint64_t page = from / VGA_PAGE; page <= (from + length - 1) / VGA_PAGE; page++)
+        if (dirty[page / 64] >> page % 64 & 1)
+            return true;
+    return false;
+}
+
+/* One band of lines that show the same row, from scan line y. */
+struct band {
+    uint32_t y, lines;
+    uint32_t row;     /* the row scan of its first line */
+    uint64_t counter; /* of its first column */
+    uint32_t pan;
+    uint32_t number;
+};
+
+static void band_first(const struct vga_layout *l, uint64_t start, struct band *band)
+{
+    *band = (struct band){ .row = l->preset_row, .counter = start + l->pan_bytes, .pan = l->pan };
+    band->lines = MIN((l->row_lines - band->row) * l->line_repeat, l->height);
+    if (l->split < band->lines)
+        band->lines = l->split;
+}
+
+/* False at the end of the picture. */
+static bool band_next(const struct vga_layout *l, struct band *band)
+{
+    band->y += band->lines;
+    band->number++;
+    band->counter += l->stride;
+    band->row = 0;
+    if (band->y == l->split) {
+        band->counter = l->split_pan_bytes;
+        band->pan = l->split_pan;
+    }
+    band->lines = MIN(l->row_lines * l->line_repeat, l->height - band->y);
+    if (band->y < l->split)
+        band->lines = MIN(band->lines, l->split - band->y);
+    return band->y < l->height;
+}
+
+static void grow(struct rectangle *r, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
+{
+    if (!r->width) {
+        *r = (struct rectangle){ x, y, width, height };
+        return;
+    }
+    uint32_t right = MAX(r->x + r->width, x + width), bottom = MAX(r->y + r->height, y + height);
+    r->x = MIN(r->x, x);
+    r->y = MIN(r->y, y);
+    r->width = right - r->x;
+    r->height = bottom - r->y;
+}
+
+/* --- text ----------------------------------------------------------------------------------- */
+
+/* A cell as drawn: code, attribute, and the cursor's shape where it stands. */
+enum { CELL_CURSOR = 1 << 16, CELL_CURSOR_START = 17, CELL_CURSOR_END = 22 };
+
+/* Where the cursor is, as counter value, and how it looks; 0 when it is off. */
+static uint32_t cursor_shape(const struct vga_regs *regs, uint32_t *at)
+{
+    uint32_t start = regs->cr[0x0a] & 0x1f, end = regs->cr[0x0b] & 0x1f;
+    *at = (regs->cr[0x0e] << 8 | regs->cr[0x0f]) + (regs->cr[0x0b] >> 5 & 3u);
+    *at &= 0xffff;
+    if (regs->cr[0x0a] & CR0A_CURSOR_OFF || start > end)
+        return 0;
+    return CELL_CURSOR | start << CELL_CURSOR_START | end << CELL_CURSOR_END;
+}
+
+static uint32_t cell_at(const struct vga_layout *l, struct vga_memory memory, uint64_t counter,
+                        uint32_t cursor, uint32_t cursor_at)
+{
+    const uint8_t *at = memory.bytes + (uint64_t)plane_address(l, counter, 0) * 4;
+    return at[0] | (uint32_t)at[1] << 8 | ((counter & 0xffff) == cursor_at ? cursor : 0);
+}
+
+/* The dots of one line of a cell, the leftmost in bit 8. */
+static uint32_t cell_dots(const struct vga_layout *l, struct vga_memory memory, uint32_t cell,
+                          uint32_t row)
+{
+    uint8_t code = (uint8_t)cell, attribute = (uint8_t)(cell >> 8);
+    uint32_t font = attribute & 8 ? l->fonts >> 16 : l->fonts & 0xffff;
+    uint32_t dots = memory.bytes[((font + code * 32u + row) & 0xffff) * 4 + 2] * 2u;
+    if (l->attributes & AR10_LINE_GRAPHICS && (code & 0xe0) == 0xc0)
+        dots |= dots >> 1 & 1;
+    if (l->attributes & AR10_MONO && (attribute & 7) == 1 && row == (l->attributes >> 8 & 0x1f))
+        dots = 0x1ff;
+    if (cell & CELL_CURSOR && row >= (cell >> CELL_CURSOR_START & 0x1f) &&
+        row <= (cell >> CELL_CURSOR_END & 0x1f))
+        dots = 0x1ff;
+    return dots;
+}
+
+/* Draws the cell whose left edge is pixel x of the row, perhaps outside the picture. */
+static void cell_draw(const struct vga_view *view, struct vga_memory memory,
+                      const struct band *band, uint32_t cell, int32_t x, struct picture *picture)
+{
+    const struct vga_layout *l = &view->layout;
+    uint8_t attribute = (uint8_t)(cell >> 8);
+    uint32_t paper = attribute >> 4 & (l->attributes & AR10_BLINK ? 7 : 15);
+    const uint32_t colors[2] = { view->palette.attribute[paper],
+                                 view->palette.attribute[attribute & 15] };
+    int32_t width = (int32_t)(l->cell * l->dot);
+    int32_t from = MAX(0, -x), to = MIN(width, (int32_t)l->width - x);
+    for (uint32_t line = 0; line < band->lines; line++) {
+        uint32_t dots = cell_dots(l, memory, cell, band->row + line / l->line_repeat);
+        uint32_t *pixels = picture->pixels + (size_t)(band->y + line) * l->width;
+        for (int32_t i = from; i < to; i++)
+            pixels[x + i] = colors[dots >> (8 - (uint32_t)i / l->dot) & 1];
+    }
+}
+
+static void draw_text(struct vga_view *view, const struct vga_regs *regs, struct vga_memory memory,
+                      bool whole, struct picture *picture, struct rectangle *changed)
+{
+    const struct vga_layout *l = &view->layout;
+    uint32_t cursor_at, cursor = cursor_shape(regs, &cursor_at);
+    int32_t step = (int32_t)(l->cell * l->dot);
+    struct band band;
+    band_first(l, start_address(regs), &band);
+    do {
+        uint32_t *cells = &view->cells[MIN(band.number, VGA_CELL_ROWS - 1u) * VGA_CELL_COLUMNS];
+        uint32_t columns = MIN(l->columns + (band.pan != 0), (uint32_t)VGA_CELL_COLUMNS);
+        for (uint32_t i = 0; i < columns; i++) {
+            uint32_t cell = cell_at(l, memory, band.counter + i, cursor, cursor_at);
+            if (!whole && cells[i] == cell)
+                continue;
+            cells[i] = cell;
+            int32_t x = (int32_t)i * step - (int32_t)(band.pan * l->dot);
+            int32_t left = MAX(x, 0), right = MIN(x + step, (int32_t)l->width);
+            if (right <= left)
+                continue;
+            cell_draw(view, memory, &band, cell, x, picture);
+            grow(changed, (uint32_t)left, band.y, (uint32_t)(right - left), band.lines);
+        }
+    } while (band_next(l, &band));
+}
+
+void vga_read_text(const struct vga_regs *regs, struct vga_memory memory, struct screen_text *text)
+{
+    struct vga_layout layout;
+    struct band band;
+    vga_layout(regs, memory.size, &layout);
+    text->columns = text->rows = 0;
+    if (layout.kind != VGA_TEXT)
+        return;
+    text->columns = MIN(layout.columns, (uint32_t)SCREEN_MAX_COLUMNS);
+    band_first(&layout, start_address(regs), &band);
+    do {
+        for (uint32_t i = 0; i < text->columns; i++) {
+            uint32_t cell = cell_at(&layout, memory, band.counter + i, 0, 0);
+            uint32_t at = text->rows * text->columns + i;
+            text->cell[at].code = (uint8_t)cell;
+            text->cell[at].attribute = (uint8_t)(cell >> 8);
+        }
+        text->rows++;
+    } while (band_next(&layout, &band) && text->rows < SCREEN_MAX_ROWS);
+}
+
+/* --- planes --------------------------------------------------------------------------------- */
+
+/* The eight dots of one character clock from the four planes' bytes (GR05: the serializers). */
+static void eight_dots(const struct vga_view *view, uint32_t planes, uint32_t dots[8])
+{
+    uint32_t shift = view->layout.shift;
+    const struct vga_palette *p = &view->palette;
+    for (unsigned i = 0; i < 8; i++) {
+        if (shift & GR05_256) {
+            uint8_t byte = (uint8_t)(planes >> i / 2 * 8);
+            dots[i] =
+                shift & SHIFT_8BIT ? p->color[byte] : p->attribute[byte >> (i & 1 ? 0 : 4) & 15];
+        } else if (shift & GR05_INTERLEAVED) {
+            uint32_t pair = planes >> (i / 4 * 8) >> (6 - i % 4 * 2);
+            dots[i] = p->attribute[(pair & 3) | (pair >> 14 & 0x0c)];
+        } else {
+            uint32_t bits = planes >> (7 - i) & 0x01010101;
+            dots[i] = p->attribute[(bits | bits >> 7 | bits >> 14 | bits >> 21) & 15];
+        }
+    }
+}
+
+/* One line; `dirty` NULL draws it in any case. False when it was not drawn. */
+static bool planar_line(const struct vga_view *view, struct vga_memory memory,
+                        const uint64_t *dirty, const struct band *band, uint32_t row,
+                        uint32_t *pixels)
+{
+    const struct vga_layout *l = &view->layout;
+    uint32_t dots[8], x = -(band->pan * l->dot); /* wraps: beyond the width while it is left of 0 */
+    uint32_t columns = l->columns + (band->pan != 0);
+    uint32_t first = plane_address(l, band->counter, row);
+    uint32_t last = plane_address(l, band->counter + columns - 1, row);
+    /* Addresses that wrap in the line are not worth a closer look. */
+    if (dirty && first <= last && last - first < 4 * columns &&
+        !is_dirty(dirty, (uint64_t)first * 4, (uint64_t)(last - first + 1) * 4))
+        return false;
+    for (uint32_t i = 0; i < columns; i++) {
+        uint64_t at = (uint64_t)plane_address(l, band->counter + i, row) * 4;
+        eight_dots(view, load32(memory.bytes + at), dots);
+        for (uint32_t dot = 0; dot < 8 * l->dot; dot++, x++)
+            if (x < l->width)
+                pixels[x] = dots[dot / l->dot];
+    }
+    return true;
+}
+
+static void draw_planar(const struct vga_view *view, struct vga_memory memory,
+                        const uint64_t *dirty, struct picture *picture, struct rectangle *changed)
+{
+    const struct vga_layout *l = &view->layout;
+    uint32_t both = CR17_ROW0_FOR_A13 | CR17_ROW1_FOR_A14;
+    bool row_counts = !(l->addressing & ADDRESS_CHAIN4) && (l->addressing & both) != both;
+    struct band band;
+    band_first(l, l->start, &band);
+    do {
+        bool drawn = false;
+        for (uint32_t i = 0; i < band.lines; i++) {
+            uint32_t *pixels = picture->pixels + (size_t)(band.y + i) * l->width;
+            bool same = i && (!row_counts || i % l->line_repeat);
+            if (!same)
+                drawn =
+                    planar_line(view, memory, dirty, &band, band.row + i / l->line_repeat, pixels);
+            else if (drawn)
+                memcpy(pixels, pixels - l->width, l->width * sizeof *pixels);
+            if (drawn)
+                grow(changed, 0, band.y + i, l->width, 1);
+        }
+    } while (band_next(l, &band));
+}
+
+/* --- linear frame buffers ------------------------------------------------------------------- */
+
+static void copy32(uint32_t *to, const uint8_t *from, uint32_t count)
+{
+    /* The byte above the colours is not the viewer's; two pixels at a time. */
+    const uint64_t mask = UINT64_C(0x00ffffff00ffffff);
+    for (; count >= 2; count -= 2, to += 2, from += 8) {
+        uint64_t two;
+        memcpy(&two, from, sizeof two);
+        two &= mask;
+        memcpy(to, &two, sizeof two);
+    }
+    if (count)
+        *to = load32(from) & 0xffffff;
+}
+
+static uint32_t from_555(uint32_t v)
+{
+    uint32_t r = v >> 10 & 31, g = v >> 5 & 31, b = v & 31;
+    return (r << 3 | r >> 2) << 16 | (g << 3 | g >> 2) << 8 | (b << 3 | b >> 2);
+}
+
+static uint32_t from_565(uint32_t v)
+{
+    uint32_t r = v >> 11 & 31, g = v >> 5 & 63, b = v & 31;
+    return (r << 3 | r >> 2) << 16 | (g << 2 | g >> 4) << 8 | (b << 3 | b >> 2);
+}
+
+static uint32_t linear_pixel(const struct vga_view *view, const uint8_t *at)
+{
+    bool big = view->layout.big_endian;
+    uint32_t word = big ? (uint32_t)at[0] << 8 | at[1] : (uint32_t)at[1] << 8 | at[0];
+    switch (view->layout.depth) {
+    case 8:
+        return view->palette.color[at[0]];
+    case 15:
+        return from_555(word);
+    case 16:
+        return from_565(word);
+    case 24:
+        return big ? (uint32_t)at[0] << 16 | (uint32_t)at[1] << 8 | at[2]
+                   : (uint32_t)at[2] << 16 | (uint32_t)at[1] << 8 | at[0];
+    case 32:
+        return GUINT32_SWAP_LE_BE(load32(at)) & 0xffffff; /* copy32 does the little-endian ones */
+    default:
+        return 0; /* a depth that only a forged state holds */
+    }
+}
+
+static void draw_linear(const struct vga_view *view, struct vga_memory memory,
+                        const uint64_t *dirty, struct picture *picture, struct rectangle *changed)
+{
+    const struct vga_layout *l = &view->layout;
+    uint64_t bytes = (uint64_t)l->width * l->pixel;
+    for (uint32_t y = 0; y < l->height; y++) {
+        uint64_t at = l->start + (uint64_t)y * l->stride;
+        uint32_t *pixels = picture->pixels + (size_t)y * l->width;
+        bool inside = at + bytes <= memory.size;
+        if (dirty && !(inside && is_dirty(dirty, at, bytes)))
+            continue;
+        if (!inside)
+            memset(pixels, 0, l->width * sizeof *pixels);
+        else if (l->depth == 32 && !l->big_endian)
+            copy32(pixels, memory.bytes + at, l->width);
+        else
+            for (uint32_t x = 0; x < l->width; x++)
+                pixels[x] = linear_pixel(view, memory.bytes + at + (uint64_t)x * l->pixel);
+        grow(changed, 0, y, l->width, 1);
+    }
+}
+
+/* --- the picture ---------------------------------------------------------------------------- */
+
+bool vga_draw(struct vga_view *view, const struct vga_regs *regs, struct vga_memory memory,
+              const uint64_t *dirty, bool whole, struct picture *picture, struct rectangle *changed)
+{
+    struct vga_layout layout;
+    struct vga_palette colors;
+    vga_layout(regs, memory.size, &layout);
+    palette(regs, &colors);
+    whole = whole || picture->width != layout.width || picture->height != layout.height ||
+            memcmp(&layout, &view->layout, sizeof layout) != 0 ||
+            memcmp(&colors, &view->palette, sizeof colors) != 0;
+    view->layout = layout;
+    view->palette = colors;
+    picture->width = layout.width;
+    picture->height = layout.height;
+    *changed = (struct rectangle){ 0 };
+    switch ((enum vga_kind)layout.kind) {
+    case VGA_TEXT:
+        draw_text(view, regs, memory, whole, picture, changed);
+        break;
+    case VGA_PLANAR:
+        draw_planar(view, memory, whole ? NULL : dirty, picture, changed);
+        break;
+    case VGA_LINEAR:
+        draw_linear(view, memory, whole ? NULL : dirty, picture, changed);
+        break;
+    case VGA_BLANK:
+        if (whole)
+            memset(picture->pixels, 0, (size_t)layout.width * layout.height * sizeof(uint32_t));
+        break;
+    }
+    if (whole)
+        *changed = (struct rectangle){ 0, 0, layout.width, layout.height };
+    return changed->width != 0;
+}

@@ -1,0 +1,4 @@
+/* The host's clipboard, typed into the guest. */
+#pragma once
+struct viewer;
+void paste_clipboard(struct viewer *viewer);

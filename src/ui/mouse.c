@@ -34,6 +34,8 @@ void mouse_button(struct mouse *mouse, unsigned sdl_button, bool down,
                                     [SDL_BUTTON_RIGHT] = BUTTON_RIGHT };
     if (sdl_button >= SDL_arraysize(bits) || !bits[sdl_button])
         return;
+    if (!down && !(mouse->buttons & bits[sdl_button]))
+        return; /* the end of the click that grabbed the mouse */
     mouse_flush(mouse, connection);
     if (down)
         mouse->buttons |= bits[sdl_button];

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""mend-qemu.py OUT: OUT/qemu-system-x86_64 and OUT/modules, Debian 12's QEMU with three errors of
+its AMD-V emulation mended. Each ends or hangs the lab while a nested guest does ordinary things.
+
+Every mend looks for the machine code around the error and refuses a QEMU in which it is not found
+exactly once. A QEMU that is newer than Debian 12's has the errors mended or is unknown here.
+"""
+import os
+import re
+import struct
+import sys
+
+QEMU = '/usr/bin/qemu-system-x86_64'
+TCG = '/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so'
+
+
+def one(found, what):
+    found = list(found)
+    if len(found) != 1:
+        sys.exit(f'mend-qemu: {what}: {len(found)} places instead of one; this QEMU is unknown')
+    return found[0]
+
+
+def mend_interrupt_assertion(code):
+    """tcg_handle_interrupt() asserts that the caller holds QEMU's big lock. A nested guest's write
+    to CR8 with a virtual interrupt pending calls it without. OVMF and Windows do that.
+
+    call qemu_mutex_iothread_locked; test al,al; jne over the assertion, to `or [rbx+..],ebp`
+    (09 ab). The jump is made unconditional."""
+    def target_is_or(m):
+        target = m.end() + m.group(1)[0]
+        return code[target:target + 2] == b'\x09\xab'
+
+    matches = re.finditer(rb'\xe8....\x84\xc0\x75(.)', bytes(code), re.S)
+    jump = one(filter(target_is_or, matches), 'interrupt assertion')
+    code[jump.start(1) - 1] = 0xeb
+
+
+def file_to_address(code):
+    """A function from file offsets to addresses, by the ELF program headers."""
+    start, = struct.unpack_from('<Q', code, 32)
+    count, = struct.unpack_from('<H', code, 56)
+    headers = [struct.unpack_from('<IIQQQQQQ', code, start + i * 56) for i in range(count)]
+    loads = [(h[2], h[3], h[5]) for h in headers if h[0] == 1]
+
+    def address(offset):
+        for file_start, address_start, size in loads:
+            if file_start <= offset < file_start + size:
+                return address_start + offset - file_start
+        return None
+    return address
+
+
+def mend_busy_tss(code):
+    """get_ss_esp_from_tss() refuses a busy TSS. KVM leaves the busy bit in the VMCB's TR, so any
+    nested 32-bit guest with code at CPL 3 dies of "invalid tss type".
+
+    Found from the message: lea of the string, jne to that lea, before it `and reg,7; cmp reg,1`.
+    The mask becomes 5, which ignores the busy bit."""
+    address = file_to_address(code)
+    image = bytes(code)
+    text = address(image.index(b'invalid tss type\0'))
+
+    def loads_text(m):
+        at = address(m.start())
+        return at is not None and at + 7 + struct.unpack('<i', m.group()[3:])[0] == text
+
+    lea = one(filter(loads_text, re.finditer(
+        rb'\x48\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]....', image, re.S)), 'TSS message')
+    jump = one((m for m in re.finditer(rb'\x0f\x85....', image, re.S)
+                if m.end() + struct.unpack('<i', m.group()[2:])[0] == lea.start()), 'TSS check')
+    before = image[jump.start() - 24:jump.start()]
+    mask = max(before.rfind(b'\x83' + bytes([reg]) + b'\x07') for reg in range(0xe0, 0xe8))
+    if mask < 0 or b'\x01' not in before[mask + 3:]:
+        sys.exit('mend-qemu: TSS check: other code than known')
+    code[jump.start() - 24 + mask + 2] = 5
+
+
+def mend_injected_interrupt(code):
+    """helper_vmrun() with an interrupt to inject leaves the vector in exception_index. A kick of
+    the vCPU's thread before the next #VMEXIT then delivers it a second time, even with interrupts
+    off, and loses the request to exit: the guest hangs.
+
+    movzx esi,r12b; mov [rbx+..],ebp; mov [rbx-..],esi (exception_index, becomes a no-op); mov
+    dword [rbx+..],0."""
+    store = one(re.finditer(
+        rb'\x41\x0f\xb6\xf4\x44\x89\xab..\x00\x00(\x89\xb3..\xff\xff)\xc7\x83..\x00\x00' + bytes(4),
+        bytes(code), re.S), 'interrupt injection')
+    code[store.start(1):store.end(1)] = b'\x66\x0f\x1f\x44\x00\x00'
+
+
+def mend(source, target, *mends):
+    with open(source, 'rb') as f:
+        code = bytearray(f.read())
+    for each in mends:
+        each(code)
+    with open(target, 'wb') as f:
+        f.write(code)
+    os.chmod(target, 0o755)
+
+
+if __name__ == '__main__':
+    out = sys.argv[1]
+    os.makedirs(out + '/modules', exist_ok=True)
+    mend(TCG, out + '/modules/' + os.path.basename(TCG), mend_interrupt_assertion)
+    mend(QEMU, out + '/qemu-system-x86_64', mend_busy_tss, mend_injected_interrupt)

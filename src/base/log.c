@@ -23,7 +23,7 @@ void log_line(enum log_level level, const char *about, const char *format, ...)
     if (!log_wants(level))
         return;
     /* One write per line keeps the lines of several threads and processes apart. */
-    char line[1024];
+    char line[4096];
     int used = g_snprintf(line, sizeof line, "hv: %s%s%s%s", words[level], about ? about : "",
                           about ? ": " : "", "");
     va_list args;

@@ -18,6 +18,7 @@ void disk_submit(struct disk *disk, struct disk_request *request)
 {
     request->next = NULL;
     request->error = refuse(disk, request);
+    __atomic_fetch_add(&disk->activity, 1, __ATOMIC_RELAXED);
     disk->ops->submit(disk, request);
 }
 

@@ -47,6 +47,7 @@ struct disk {
     char *name; /* for messages: the image's file name */
     void (*full)(void *opaque, struct disk *disk, int error);
     void *full_opaque;
+    guint activity; /* requests so far, for the lamp; atomic */
 };
 
 /* Whose lock `done` holds. Before the first request. */
@@ -76,3 +77,9 @@ void disk_give_up(struct disk *disk);
  * is allowed. disk_free gives up what is held, and drains. */
 void disk_drain(struct disk *disk);
 void disk_free(struct disk *disk);
+
+/* A counter that moves with every request. Any thread. */
+static inline guint disk_activity(const struct disk *disk)
+{
+    return __atomic_load_n(&disk->activity, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,419 @@
+/* From a config to a machine; see launch.h. All paths are opened here, as the user; hv-vmm gets
+ * descriptors only. */
+#include "cli/launch.h"
+
+#include "base/error.h"
+#include "base/fds.h"
+#include "block/image.h"
+#include "cli/cli.h"
+#include "cli/terminal.h"
+#include "memory/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct launch {
+    struct config *config;
+    char *root, *dir; /* of all machines; of this one */
+    int fds[FDS_MAX];
+    unsigned count;
+    json_t *files;  /* name -> index into fds */
+    json_t *disks;  /* for hv-vmm */
+    GString *images; /* what the file "images" holds */
+    struct terminal *terminal;
+};
+
+/* --- defaults ------------------------------------------------------------------------------- */
+
+static const char *const firmware_dirs[] = {
+    "/usr/share/seabios", "/usr/share/qemu", "/usr/share/kvm", "/usr/local/share/seabios", NULL,
+};
+
+static uint64_t host_memory(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+}
+
+/* A name for the machine from the image's: letters, digits, dot, dash. */
+static char *name_from(const char *path)
+{
+    g_autofree char *base = g_path_get_basename(path);
+    char *dot = strrchr(base, '.');
+    if (dot && dot > base)
+        *dot = 0;
+    for (char *c = base; *c; c++)
+        if (!g_ascii_isalnum(*c) && !strchr(".-_", *c))
+            *c = '-';
+    if (!g_ascii_isalnum(base[0]))
+        return g_strdup("machine");
+    return g_strndup(base, 40);
+}
+
+static bool check_name(const char *name, GError **error)
+{
+    bool ok = g_ascii_isalnum(name[0]) && strlen(name) <= 40;
+    for (const char *c = name; *c; c++)
+        ok = ok && (g_ascii_isalnum(*c) || strchr(".-_", *c));
+    return ok || hv_fail(error, HV_USAGE,
+                         "--name %s: up to 40 letters, digits, dots and dashes are possible", name);
+}
+
+/* Is the image a disk or a CD? A CD becomes the first CD, anything else the first disk. */
+static bool resolve_image(struct config *config, GError **error)
+{
+    struct image_info info;
+    int fd = open(config->image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s", config->image, g_strerror(errno));
+    bool ok = image_probe(fd, config->image, &info, error) &&
+              image_usable(&info, config->image, error);
+    close(fd);
+    if (!ok)
+        return false;
+    bool cd = info.kind == IMAGE_CD;
+    struct drive *drive = g_new0(struct drive, 1);
+    drive->file = g_strdup(config->image);
+    drive->bus = g_strdup("ahci");
+    drive->cd = drive->readonly = cd;
+    g_ptr_array_insert(cd ? config->cdroms : config->disks, 0, drive);
+    if (cd && !config->boot)
+        config->boot = g_strdup("cd,disk");
+    return true;
+}
+
+static bool check_boot(const struct config *config, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(config->boot, ",", -1);
+    for (char **word = words; *word; word++)
+        if (strcmp(*word, "disk") && strcmp(*word, "cd"))
+            return hv_fail(error, HV_USAGE,
+                           "--boot %s: \"%s\": a list of disk and cd is wanted", config->boot,
+                           *word);
+    return true;
+}
+
+bool launch_resolve(struct config *config, GError **error)
+{
+    uint64_t host = host_memory();
+    if (config->image && !resolve_image(config, error))
+        return false;
+    if (!config->memory)
+        config->memory = CLAMP(host / 4, 64 * MIB, 4 * GIB) / MIB * MIB;
+    config->memory = config->memory / MIB * MIB;
+    if (config->memory > host)
+        return hv_fail(error, HV_HOST,
+                       "--memory: this host has %" G_GUINT64_FORMAT " MiB in all; %" G_GUINT64_FORMAT
+                       " MiB are too much for a guest",
+                       host / MIB, config->memory / MIB);
+    if (!config->cpus)
+        config->cpus = (uint64_t)CLAMP(sysconf(_SC_NPROCESSORS_ONLN), 1, 4);
+    if (!config->cpu)
+        config->cpu = g_strdup("host");
+    if (!config->boot)
+        config->boot = g_strdup("disk,cd");
+    if (!config->firmware)
+        config->firmware = g_strdup("bios");
+    if (!config->serial)
+        config->serial = g_strdup(config->headless && isatty(0) && isatty(1) ? "stdio" : "none");
+    if (!config->name)
+        config->name = name_from(config->image ? config->image : config->firmware);
+    return check_name(config->name, error) && check_boot(config, error);
+}
+
+/* --- files ---------------------------------------------------------------------------------- */
+
+/* Takes over fd; -1 with the error for a room that is full. */
+static int add_fd(struct launch *launch, int fd)
+{
+    g_assert(launch->count < FDS_MAX); /* our own files: at most 6 disks and a dozen others */
+    launch->fds[launch->count] = fd;
+    return (int)launch->count++;
+}
+
+static void add_file(struct launch *launch, const char *name, int fd)
+{
+    json_object_set_new(launch->files, name, json_integer(add_fd(launch, fd)));
+}
+
+static bool open_kvm(struct launch *launch, GError **error)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd >= 0) {
+        add_file(launch, "kvm", fd);
+        return true;
+    }
+    if (errno == ENOENT || errno == ENXIO || errno == ENODEV)
+        return hv_fail(error, HV_HOST,
+                       "/dev/kvm: there is none: this host cannot run virtual machines, or its "
+                       "firmware has virtualisation turned off, or the module is not loaded "
+                       "(modprobe kvm_intel or kvm_amd)");
+    if (errno == EACCES || errno == EPERM)
+        return hv_fail(error, HV_HOST,
+                       "/dev/kvm: you may not use it: add yourself to its group (sudo adduser %s "
+                       "kvm) and log in again",
+                       g_get_user_name());
+    return hv_fail(error, HV_HOST, "/dev/kvm: %s", g_strerror(errno));
+}
+
+static int open_rom(const char *const *names)
+{
+    for (const char *const *name = names; *name; name++)
+        for (const char *const *dir = firmware_dirs; *dir; dir++) {
+            g_autofree char *path = g_build_filename(*dir, *name, NULL);
+            int fd = open(path, O_RDONLY | O_CLOEXEC);
+            if (fd >= 0)
+                return fd;
+        }
+    return -1;
+}
+
+static bool open_firmware(struct launch *launch, GError **error)
+{
+    static const char *const bios[] = { "bios-256k.bin", "bios.bin", NULL };
+    static const char *const vga[] = { "vgabios-stdvga.bin", NULL };
+    const char *wish = launch->config->firmware;
+    bool own = strcmp(wish, "bios");
+    int fd = own ? open(wish, O_RDONLY | O_CLOEXEC) : open_rom(bios);
+    struct stat info;
+    if (fd < 0 && !own)
+        return hv_fail(error, HV_HOST,
+                       "SeaBIOS is not installed: apt install seabios, or give --firmware FILE");
+    if (fd < 0 || fstat(fd, &info) < 0)
+        return hv_fail(error, HV_FAILED, "--firmware %s: %s", wish, g_strerror(errno));
+    if (own && (!S_ISREG(info.st_mode) || info.st_size < 65536 || info.st_size > 16 << 20 ||
+                info.st_size % 4096))
+        return hv_fail(error, HV_FAILED,
+                       "--firmware %s: %lld bytes: a ROM image has 64 KiB to 16 MiB, in whole 4 KiB "
+                       "pages",
+                       wish, (long long)info.st_size);
+    add_file(launch, "firmware", fd);
+    fd = open_rom(vga);
+    if (fd >= 0)
+        add_file(launch, "vga", fd);
+    return true;
+}
+
+static bool open_drive(struct launch *launch, const struct drive *drive, unsigned port,
+                       GError **error)
+{
+    struct image_info info;
+    bool readonly = drive->readonly, shared = readonly || launch->config->throwaway;
+    int fd = open(drive->file, (shared ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s%s", drive->file, g_strerror(errno),
+                       errno == EACCES && !shared ? "; --throwaway or readonly needs no writing"
+                                                  : "");
+    if (!image_probe(fd, drive->file, &info, error) ||
+        (!drive->format && !image_usable(&info, drive->file, error)) ||
+        !image_lock(fd, drive->file, !shared, launch->root, error)) {
+        close(fd);
+        return false;
+    }
+    g_autofree char *identity = image_identity(fd);
+    g_string_append_printf(launch->images, "%s\n", identity);
+    g_autofree char *base = g_path_get_basename(drive->file);
+    json_array_append_new(launch->disks,
+                          json_pack("{s:i, s:i, s:s, s:b, s:b}", "fd", add_fd(launch, fd), "port",
+                                    (int)port, "name", base, "readonly", (int)readonly, "cd",
+                                    (int)drive->cd));
+    return true;
+}
+
+/* Disks come first on the controller's ports, then CDs; a machine without a CD has an empty drive. */
+static bool open_drives(struct launch *launch, GError **error)
+{
+    enum { PORTS = 6 };
+    const struct config *config = launch->config;
+    unsigned port = 0;
+    if (config->disks->len + config->cdroms->len > PORTS)
+        return hv_fail(error, HV_USAGE, "at most %d disks and CDs are possible", PORTS);
+    for (guint i = 0; i < config->disks->len; i++)
+        if (!open_drive(launch, g_ptr_array_index(config->disks, i), port++, error))
+            return false;
+    for (guint i = 0; i < config->cdroms->len; i++)
+        if (!open_drive(launch, g_ptr_array_index(config->cdroms, i), port++, error))
+            return false;
+    if (!config->cdroms->len && port < PORTS)
+        json_array_append_new(launch->disks, json_pack("{s:i, s:b}", "port", (int)port, "cd", 1));
+    return true;
+}
+
+static bool open_serial(struct launch *launch, GError **error)
+{
+    const char *wish = launch->config->serial;
+    if (!strcmp(wish, "none"))
+        return true;
+    if (!strcmp(wish, "stdio")) {
+        launch->terminal = terminal_open();
+        add_file(launch, "serial-in", terminal_input(launch->terminal));
+        add_file(launch, "serial-out", fcntl(1, F_DUPFD_CLOEXEC, 3));
+        return true;
+    }
+    if (!strcmp(wish, "pty")) {
+        int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        if (fd < 0 || grantpt(fd) < 0 || unlockpt(fd) < 0)
+            return hv_fail(error, HV_HOST, "--serial pty: %s", g_strerror(errno));
+        printf("serial port: %s\n", ptsname(fd));
+        fflush(stdout);
+        /* A slave end of our own: until somebody opens it, reads would fail. */
+        int slave = open(ptsname(fd), O_RDWR | O_NOCTTY | O_CLOEXEC);
+        terminal_make_raw(slave);
+        add_file(launch, "serial-keep", slave);
+        add_file(launch, "serial-in", fd);
+        add_file(launch, "serial-out", fcntl(fd, F_DUPFD_CLOEXEC, 3));
+        return true;
+    }
+    int fd = open(wish, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "--serial %s: %s", wish, g_strerror(errno));
+    add_file(launch, "serial-out", fd);
+    return true;
+}
+
+/* --- the machine's directory ---------------------------------------------------------------- */
+
+static bool listen_on(struct launch *launch, const char *name, int type, GError **error)
+{
+    g_autofree char *path = g_build_filename(launch->dir, name, NULL);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (strlen(path) >= sizeof address.sun_path)
+        return hv_fail(error, HV_FAILED, "%s: too long for a socket: a shorter --name helps", path);
+    strcpy(address.sun_path, path);
+    unlink(path); /* of a machine that died; ours is not there yet: the lock says so */
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        chmod(path, 0600) < 0 || listen(fd, 16) < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    add_file(launch, name, fd);
+    return true;
+}
+
+static bool claim_name(struct launch *launch, GError **error)
+{
+    launch->root = machines_dir(error);
+    if (!launch->root)
+        return false;
+    launch->dir = g_build_filename(launch->root, launch->config->name, NULL);
+    g_autofree char *path = g_build_filename(launch->dir, "lock", NULL);
+    int fd = -1;
+    if (mkdir(launch->dir, 0700) == 0 || errno == EEXIST)
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s", launch->dir, g_strerror(errno));
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+        close(fd);
+        return hv_fail(error, HV_WRONG_STATE,
+                       "a machine \"%s\" runs already: hv open %s shows it, --name gives this one "
+                       "another name",
+                       launch->config->name, launch->config->name);
+    }
+    add_file(launch, "lock", fd);
+    return true;
+}
+
+struct launch *launch_prepare(struct config *config, GError **error)
+{
+    struct launch *launch = g_new0(struct launch, 1);
+    launch->config = config;
+    launch->files = json_object();
+    launch->disks = json_array();
+    launch->images = g_string_new(NULL);
+    bool ok = open_kvm(launch, error) && open_firmware(launch, error) &&
+              claim_name(launch, error) && open_drives(launch, error) &&
+              open_serial(launch, error) && listen_on(launch, "control", SOCK_STREAM, error) &&
+              listen_on(launch, "display", SOCK_SEQPACKET, error);
+    if (ok) {
+        g_autofree char *path = g_build_filename(launch->dir, "images", NULL);
+        ok = g_file_set_contents(path, launch->images->str, -1, error);
+    }
+    if (ok && !config->headless && !g_getenv("DISPLAY") && !g_getenv("WAYLAND_DISPLAY"))
+        ok = hv_fail(error, HV_HOST,
+                     "there is no display to open a window on: --headless runs without one");
+    if (!ok) {
+        launch_free(launch);
+        return NULL;
+    }
+    return launch;
+}
+
+/* --- the process ---------------------------------------------------------------------------- */
+
+static bool send_description(struct launch *launch, int socket, GError **error)
+{
+    json_object_set(launch->files, "disks", launch->disks);
+    json_t *json = json_pack("{s:o, s:O}", "config", config_to_json(launch->config), "files",
+                             launch->files);
+    g_autofree char *text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    return fds_send(socket, text, strlen(text), launch->fds, launch->count, error);
+}
+
+/* hv-vmm's one line: it runs, or why not. */
+static bool read_answer(int socket, GError **error)
+{
+    char text[4096];
+    ssize_t n = recv(socket, text, sizeof text, 0);
+    json_t *answer = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
+    int status = HV_FAILED;
+    const char *message = "hv-vmm ended without a word";
+    json_unpack(answer, "{s:i, s:s}", "status", &status, "message", &message);
+    bool ok = answer && status == HV_OK;
+    if (!ok)
+        hv_fail(error, CLAMP(status, HV_FAILED, HV_CRASHED), "%s", message);
+    json_decref(answer);
+    return ok;
+}
+
+pid_t launch_start(struct launch *launch, GError **error)
+{
+    int ends[2];
+    g_autofree char *program = program_path("hv-vmm");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        hv_fail(error, HV_FAILED, "socketpair: %s", g_strerror(errno));
+        return -1;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        g_autofree char *number = g_strdup_printf("%d", ends[1]);
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        setsid(); /* a Ctrl-C in the terminal is for hv */
+        fcntl(ends[1], F_SETFD, 0);
+        execl(program, "hv-vmm", "--fd", number, (char *)NULL);
+        fprintf(stderr, "hv: %s: %s\n", program, strerror(errno));
+        _exit(127);
+    }
+    close(ends[1]);
+    bool ok = pid > 0 && send_description(launch, ends[0], error) && read_answer(ends[0], error);
+    close(ends[0]);
+    if (ok)
+        return pid;
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    if (error && !*error)
+        hv_fail(error, HV_FAILED, "%s cannot be started", program);
+    return -1;
+}
+
+void launch_free(struct launch *launch)
+{
+    terminal_close(launch->terminal);
+    fds_close(launch->fds, launch->count);
+    json_decref(launch->files);
+    json_decref(launch->disks);
+    g_string_free(launch->images, true);
+    g_free(launch->root);
+    g_free(launch->dir);
+    g_free(launch);
+}

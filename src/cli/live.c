@@ -1,0 +1,187 @@
+/* The small verbs for machines that run: list, info, stop, send, eject, open; and devices. */
+#include "base/error.h"
+#include "bus/device.h"
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* Takes the verb's arguments apart: flags, then at most one NAME. -1 when it may go on, else the
+ * status to end with. */
+static int only_name(const char *verb, int argc, char **argv, const struct flag *flags,
+                     const char **name)
+{
+    int left = cli_flags(verb, argc, argv, flags);
+    if (left < 0)
+        return left == -2 ? HV_OK : HV_USAGE;
+    if (left > 1)
+        return cli_usage(verb, "one NAME is enough, \"%s\" is too much", argv[1]);
+    *name = left ? argv[0] : NULL;
+    return -1;
+}
+
+static const struct flag no_flags[] = { { .name = NULL } };
+
+/* Calls a method of the machine; prints the result when asked. */
+static int call(const char *name, const char *method, json_t *params, bool print)
+{
+    GError *error = NULL;
+    struct client *client = client_open(name, &error);
+    if (!client) {
+        json_decref(params);
+        return cli_fail(error);
+    }
+    json_t *result = client_call(client, method, params, &error);
+    client_close(client);
+    if (!result)
+        return cli_fail(error);
+    if (print) {
+        g_autofree char *text = json_dumps(result, JSON_INDENT(2));
+        puts(text);
+    }
+    json_decref(result);
+    return HV_OK;
+}
+
+int verb_list(int argc, char **argv)
+{
+    const char *name;
+    int status = only_name("list", argc, argv, no_flags, &name);
+    if (status >= 0)
+        return status;
+    GError *error = NULL;
+    g_autoptr(GPtrArray) names = machines_running(&error);
+    if (!names)
+        return cli_fail(error);
+    for (guint i = 0; i < names->len; i++) {
+        struct client *client = client_open(g_ptr_array_index(names, i), NULL);
+        json_t *info = client ? client_call(client, "info", NULL, NULL) : NULL;
+        client_close(client);
+        const json_t *memory = json_object_get(info, "memory");
+        if (i == 0)
+            printf("%-20s %-10s %8s %5s %8s\n", "NAME", "STATE", "MEMORY", "CPUS", "PID");
+        printf("%-20s %-10s %6lldMi %5lld %8lld\n", (char *)g_ptr_array_index(names, i),
+               info ? json_string_value(json_object_get(info, "state")) : "silent",
+               json_integer_value(memory) >> 20,
+               json_integer_value(json_object_get(info, "cpus")),
+               json_integer_value(json_object_get(info, "pid")));
+        json_decref(info);
+    }
+    return HV_OK;
+}
+
+int verb_info(int argc, char **argv)
+{
+    const char *name;
+    int status = only_name("info", argc, argv, no_flags, &name);
+    return status >= 0 ? status : call(name, "info", NULL, true);
+}
+
+int verb_eject(int argc, char **argv)
+{
+    const char *name;
+    int status = only_name("eject", argc, argv, no_flags, &name);
+    return status >= 0 ? status : call(name, "eject", NULL, false);
+}
+
+int verb_stop(int argc, char **argv)
+{
+    bool kill = false, reset = false, pause = false, resume = false;
+    const struct flag flags[] = {
+        { "kill", &kill, NULL },     { "reset", &reset, NULL }, { "pause", &pause, NULL },
+        { "resume", &resume, NULL }, { .name = NULL },
+    };
+    const char *name;
+    int status = only_name("stop", argc, argv, flags, &name);
+    if (status >= 0)
+        return status;
+    if (kill + reset + pause + resume > 1)
+        return cli_usage("stop", "one of --kill, --reset, --pause and --resume at a time");
+    const char *how = kill     ? "kill"
+                      : reset  ? "reset"
+                      : pause  ? "pause"
+                      : resume ? "resume"
+                               : "shutdown";
+    return call(name, "stop", json_pack("{s:s}", "how", how), false);
+}
+
+/* hv send: backslash escapes of the text, as printf has them. */
+static int send_text(const char *name, const char *text)
+{
+    g_autofree char *plain = g_strcompress(text);
+    GError *error = NULL;
+    struct client *client = client_open(name, &error);
+    if (!client)
+        return cli_fail(error);
+    json_t *result = client_call(client, "send.text", json_pack("{s:s}", "text", plain), &error);
+    client_close(client);
+    if (!result)
+        return cli_fail(error);
+    json_int_t lacking = json_integer_value(json_object_get(result, "left_out"));
+    json_decref(result);
+    if (lacking)
+        fprintf(stderr, "hv: %lld characters are on no key of a US keyboard and were left out\n",
+                lacking);
+    return lacking ? HV_FAILED : HV_OK;
+}
+
+static int send_keys(const char *name, const char *chord)
+{
+    g_auto(GStrv) words = g_strsplit(chord, "+", -1);
+    json_t *keys = json_array();
+    for (char **word = words; *word; word++)
+        json_array_append_new(keys, json_string(*word));
+    return call(name, "send.key", json_pack("{s:o}", "keys", keys), false);
+}
+
+int verb_send(int argc, char **argv)
+{
+    int left = cli_flags("send", argc, argv, no_flags);
+    if (left < 0)
+        return left == -2 ? HV_OK : HV_USAGE;
+    /* hv send [NAME] key|text WHAT */
+    const char *name = left == 3 ? argv[0] : NULL;
+    char **what = argv + (left == 3);
+    if (left < 2 || left > 3 || (strcmp(what[0], "key") && strcmp(what[0], "text")))
+        return cli_usage("send", "key or text, and what to send, are wanted");
+    return !strcmp(what[0], "key") ? send_keys(name, what[1]) : send_text(name, what[1]);
+}
+
+int verb_open(int argc, char **argv)
+{
+    const char *name;
+    int status = only_name("open", argc, argv, no_flags, &name);
+    if (status >= 0)
+        return status;
+    GError *error = NULL;
+    struct client *client = client_open(name, &error);
+    if (!client)
+        return cli_fail(error);
+    int display = display_connect(client_name(client), &error);
+    int pid = display < 0 ? -1 : viewer_start(display, client_name(client), &error);
+    client_close(client);
+    if (pid < 0)
+        return cli_fail(error);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : HV_FAILED;
+}
+
+int verb_devices(int argc, char **argv)
+{
+    int left = cli_flags("devices", argc, argv, no_flags);
+    if (left < 0)
+        return left == -2 ? HV_OK : HV_USAGE;
+    for (const struct device_class *const *class = device_classes; *class; class++) {
+        if (left && strcmp((*class)->name, argv[0]))
+            continue;
+        printf("%-12s %s\n", (*class)->name, (*class)->help);
+        for (const struct option *o = (*class)->options; left && o && o->name; o++)
+            printf("    %s=%s: %s\n", o->name, o->preset ? o->preset : "", o->help);
+    }
+    if (left && !device_class_find(argv[0])) {
+        fprintf(stderr, "hv: there is no device class \"%s\"; hv devices lists them\n", argv[0]);
+        return HV_NOT_FOUND;
+    }
+    return HV_OK;
+}

@@ -1,0 +1,261 @@
+/* The machines that run: their directories and control sockets. */
+#include "base/error.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+char *machines_dir(GError **error)
+{
+    const char *runtime = g_getenv("XDG_RUNTIME_DIR");
+    g_autofree char *dir = NULL;
+    if (runtime && *runtime)
+        dir = g_build_filename(runtime, "hv", NULL);
+    else
+        dir = g_strdup_printf("/tmp/hv-%u", (unsigned)getuid());
+    struct stat info;
+    if (g_mkdir_with_parents(dir, 0700) < 0 || lstat(dir, &info) < 0) {
+        hv_fail(error, HV_FAILED, "%s: cannot be made: %s", dir, g_strerror(errno));
+        return NULL;
+    }
+    if (!S_ISDIR(info.st_mode) || info.st_uid != getuid() || info.st_mode & 022) {
+        hv_fail(error, HV_FAILED, "%s: is not a directory of yours alone: remove it", dir);
+        return NULL;
+    }
+    return g_steal_pointer(&dir);
+}
+
+/* A machine holds a lock on its directory's file "lock" for as long as it lives. */
+bool machine_runs(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, "lock", NULL);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    bool held = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    close(fd);
+    return held;
+}
+
+static void remove_dead(const char *dir, const char *name)
+{
+    static const char *const files[] = { "lock", "control", "display", "images" };
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *path = g_build_filename(dir, name, files[i], NULL);
+        unlink(path);
+    }
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    rmdir(path);
+}
+
+GPtrArray *machines_running(GError **error)
+{
+    g_autofree char *path = machines_dir(error);
+    if (!path)
+        return NULL;
+    g_autoptr(GDir) dir = g_dir_open(path, 0, error);
+    if (!dir)
+        return NULL;
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+    const char *name;
+    while ((name = g_dir_read_name(dir))) {
+        if (machine_runs(path, name))
+            g_ptr_array_add(names, g_strdup(name));
+        else
+            remove_dead(path, name);
+    }
+    return names;
+}
+
+/* --- one machine ---------------------------------------------------------------------------- */
+
+/* The machine meant by NAME, or by none. */
+static char *resolve(const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) names = machines_running(error);
+    if (!names)
+        return NULL;
+    for (guint i = 0; name && i < names->len; i++)
+        if (!strcmp(g_ptr_array_index(names, i), name))
+            return g_strdup(name);
+    if (!name && names->len == 1)
+        return g_strdup(g_ptr_array_index(names, 0));
+    if (!name) {
+        hv_fail(error, names->len ? HV_USAGE : HV_NOT_FOUND,
+                names->len ? "several machines run: say which (hv list)" : "no machine runs");
+        return NULL;
+    }
+    g_ptr_array_add(names, NULL);
+    const char *near = hv_nearest(name, (const char *const *)names->pdata);
+    hv_fail(error, HV_NOT_FOUND, "no machine \"%s\" runs%s%s%s; hv list shows those that do", name,
+            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return NULL;
+}
+
+static int connect_to(const char *name, const char *file, int type, GError **error)
+{
+    g_autofree char *dir = machines_dir(error);
+    if (!dir)
+        return -1;
+    g_autofree char *path = g_build_filename(dir, name, file, NULL);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    if (strlen(path) < sizeof address.sun_path) {
+        strcpy(address.sun_path, path);
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+            return fd;
+    } else {
+        errno = ENAMETOOLONG;
+    }
+    hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+int display_connect(const char *name, GError **error)
+{
+    return connect_to(name, "display", SOCK_SEQPACKET, error);
+}
+
+struct client {
+    char *name;
+    int fd;
+    GString *in;
+    int id;
+};
+
+struct client *client_open(const char *name, GError **error)
+{
+    g_autofree char *found = resolve(name, error);
+    int fd = found ? connect_to(found, "control", SOCK_STREAM, error) : -1;
+    if (fd < 0)
+        return NULL;
+    struct client *client = g_new0(struct client, 1);
+    client->name = g_steal_pointer(&found);
+    client->fd = fd;
+    client->in = g_string_new(NULL);
+    return client;
+}
+
+void client_close(struct client *client)
+{
+    if (!client)
+        return;
+    close(client->fd);
+    g_free(client->name);
+    g_string_free(client->in, true);
+    g_free(client);
+}
+
+const char *client_name(const struct client *client)
+{
+    return client->name;
+}
+
+/* The next line as JSON; NULL at the end, or when none came in time (timed_out). */
+static json_t *receive(struct client *client, int timeout_ms, bool *timed_out)
+{
+    char chunk[4096], *end;
+    *timed_out = false;
+    while (!(end = memchr(client->in->str, '\n', client->in->len))) {
+        struct pollfd wait = { client->fd, POLLIN, 0 };
+        int ready = poll(&wait, 1, timeout_ms);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready == 0) {
+            *timed_out = true;
+            return NULL;
+        }
+        ssize_t n = read(client->fd, chunk, sizeof chunk);
+        if (n <= 0)
+            return NULL;
+        g_string_append_len(client->in, chunk, n);
+    }
+    size_t length = (size_t)(end - client->in->str);
+    json_t *json = json_loadb(client->in->str, length, 0, NULL);
+    g_string_erase(client->in, 0, (gssize)length + 1);
+    return json;
+}
+
+json_t *client_call(struct client *client, const char *method, json_t *params, GError **error)
+{
+    enum { ANSWER_MS = 10000 };
+    json_t *request = json_pack("{s:s, s:i, s:s, s:o*}", "jsonrpc", "2.0", "id", ++client->id,
+                                "method", method, "params", params);
+    g_autofree char *text = json_dumps(request, JSON_COMPACT);
+    json_decref(request);
+    g_autofree char *line = g_strconcat(text, "\n", NULL);
+    bool timed_out = false;
+    json_t *reply = NULL, *result = NULL;
+    if (send(client->fd, line, strlen(line), MSG_NOSIGNAL) == (ssize_t)strlen(line))
+        do {
+            json_decref(reply);
+            reply = receive(client, ANSWER_MS, &timed_out);
+        } while (reply && json_integer_value(json_object_get(reply, "id")) != client->id);
+    if (!reply) {
+        hv_fail(error, timed_out ? HV_TIMED_OUT : HV_FAILED, "%s does not answer", client->name);
+        return NULL;
+    }
+    const json_t *failure = json_object_get(reply, "error");
+    if (failure)
+        hv_fail(error, CLAMP((int)json_integer_value(json_object_get(failure, "code")), 1, 7),
+                "%s: %s", client->name, json_string_value(json_object_get(failure, "message")));
+    else
+        result = json_incref(json_object_get(reply, "result"));
+    json_decref(reply);
+    return result;
+}
+
+json_t *client_event(struct client *client, int timeout_ms, bool *ended)
+{
+    bool timed_out;
+    json_t *event = receive(client, timeout_ms, &timed_out);
+    *ended = !event && !timed_out;
+    return event;
+}
+
+/* --- programs ------------------------------------------------------------------------------- */
+
+char *program_path(const char *name)
+{
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *dir = g_path_get_dirname(self ? self : "");
+    g_autofree char *beside = g_build_filename(dir, name, NULL);
+    if (g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE))
+        return g_steal_pointer(&beside);
+    return g_build_filename(dir, "..", "libexec", "hv", name, NULL);
+}
+
+/* Runs in the child. */
+static void keep_display(void *data)
+{
+    fcntl(GPOINTER_TO_INT(data), F_SETFD, 0);
+    setsid(); /* a Ctrl-C in the terminal is for hv */
+}
+
+int viewer_start(int display, const char *name, GError **error)
+{
+    g_autofree char *program = program_path("hv-view");
+    g_autofree char *number = g_strdup_printf("%d", display);
+    char *argv[] = { program, (char *)"--fd", number, (char *)"--name", (char *)(uintptr_t)name,
+                     NULL };
+    GPid pid = -1;
+    g_autoptr(GError) why = NULL;
+    if (!g_spawn_async(NULL, argv, NULL,
+                       G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_LEAVE_DESCRIPTORS_OPEN, keep_display,
+                       GINT_TO_POINTER(display), &pid, &why)) {
+        hv_fail(error, HV_HOST, "%s: the window cannot be opened: %s", program, why->message);
+        pid = -1;
+    }
+    close(display);
+    return pid;
+}

@@ -1,0 +1,205 @@
+/* hv run: from options to a machine that runs, and its end. Everything the machine needs is opened
+ * here and handed to hv-vmm as descriptors (launch.c); here are the options and the waiting. */
+#include "base/error.h"
+#include "cli/cli.h"
+#include "cli/launch.h"
+#include "machine/config.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- options -------------------------------------------------------------------------------- */
+
+static void print_help(void)
+{
+    printf("usage: hv run IMAGE [options]\n"
+           "       Boots a disk image, a block device or a CD image (ISO) in a window.\n\n");
+    for (const struct setting *s = config_settings; s->name; s++) {
+        g_autofree char *left = g_strdup_printf("%c%c%s--%s %s", s->letter ? '-' : ' ',
+                                                s->letter ? s->letter : ' ', s->letter ? ", " : "  ",
+                                                s->name, s->value ? s->value : "");
+        if (strlen(left) > 36)
+            printf("  %s\n  %-36s %s\n", left, "", s->help);
+        else
+            printf("  %-36s %s\n", left, s->help);
+    }
+    printf("  -n, --dry-run                        print the resolved machine and end\n");
+}
+
+static const struct setting *find_setting(const char *word, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    bool is_long = word[1] == '-';
+    g_autofree char *name = g_strndup(word + 1 + is_long, strcspn(word + 1 + is_long, "="));
+    for (const struct setting *s = config_settings; s->name; s++) {
+        if (is_long ? !strcmp(s->name, name) : s->letter && s->letter == word[1])
+            return s;
+        g_ptr_array_add(names, (void *)(uintptr_t)s->name);
+    }
+    g_ptr_array_add(names, (void *)(uintptr_t) "dry-run");
+    g_ptr_array_add(names, NULL);
+    const char *near = hv_nearest(name, (const char *const *)names->pdata);
+    hv_fail(error, HV_USAGE, "unknown option %s%s%s%s; see hv run --help", word,
+            near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
+    return NULL;
+}
+
+/* One word of the command line, and the next when it is the value. */
+static bool take_word(struct config *config, char **argv, int *i, GError **error)
+{
+    char *word = argv[*i];
+    if (word[0] != '-' || !word[1]) {
+        if (config->image)
+            return hv_fail(error, HV_USAGE,
+                           "one IMAGE is enough, \"%s\" is too much; --disk adds another", word);
+        config->image = g_strdup(word);
+        return true;
+    }
+    const struct setting *s = find_setting(word, error);
+    if (!s)
+        return false;
+    const char *value = NULL;
+    bool is_long = word[1] == '-';
+    if (is_long && strchr(word, '='))
+        value = strchr(word, '=') + 1;
+    else if (!is_long && word[2])
+        value = word + 2;
+    else if (s->kind != SETTING_BOOL) {
+        value = argv[*i + 1];
+        if (!value)
+            return hv_fail(error, HV_USAGE, "%s wants a value: %s", word, s->value);
+        ++*i;
+    }
+    return config_set(config, s, value, error);
+}
+
+/* --- the machine runs ----------------------------------------------------------------------- */
+
+struct run {
+    const struct config *config;
+    struct launch *launch;
+    pid_t vmm, viewer;
+    bool background;
+};
+
+static int end_status(int status)
+{
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    fprintf(stderr, "hv: the machine's process was ended by signal %d (%s)\n", WTERMSIG(status),
+            strsignal(WTERMSIG(status)));
+    return HV_FAILED;
+}
+
+/* Reaps children; true when hv run is over, with its status. */
+static bool reap(struct run *run, int *result)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == run->vmm) {
+            *result = end_status(status);
+            return true;
+        }
+        if (pid != run->viewer)
+            continue;
+        run->viewer = -1;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == HV_OK)
+            run->background = true; /* closed on purpose */
+        else
+            fprintf(stderr, "hv: the window is gone; %s runs on: hv open %s shows it again\n",
+                    run->config->name, run->config->name);
+    }
+    return false;
+}
+
+/* Waits for the machine's end, or until its window was closed to let it run in the background. */
+static int wait_for_end(struct run *run, const sigset_t *signals)
+{
+    int result = HV_OK;
+    for (;;) {
+        if (reap(run, &result))
+            break;
+        if (run->background) {
+            /* A machine that is ending closes its window too: give it that moment. */
+            struct timespec moment = { .tv_nsec = 500 * 1000 * 1000 };
+            run->background = false;
+            if (sigtimedwait(signals, NULL, &moment) == SIGCHLD)
+                continue;
+            printf("%s runs on in the background; hv open %s shows it\n", run->config->name,
+                   run->config->name);
+            break;
+        }
+        int signal = sigwaitinfo(signals, NULL);
+        if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP)
+            kill(run->vmm, SIGTERM); /* the first asks the guest, the second pulls the plug */
+    }
+    return result;
+}
+
+static sigset_t catch_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return set;
+}
+
+static int run_machine(struct config *config, GError **error)
+{
+    sigset_t signals = catch_signals();
+    struct run run = { .config = config, .viewer = -1 };
+    run.launch = launch_prepare(config, error);
+    if (!run.launch)
+        return -1;
+    run.vmm = launch_start(run.launch, error);
+    if (run.vmm < 0) {
+        launch_free(run.launch);
+        return -1;
+    }
+    int status = HV_OK;
+    if (!config->headless) {
+        int display = display_connect(config->name, error);
+        run.viewer = display < 0 ? -1 : viewer_start(display, config->name, error);
+        if (run.viewer < 0)
+            kill(run.vmm, SIGKILL); /* nobody has seen it: it has done nothing yet */
+    }
+    status = wait_for_end(&run, &signals);
+    launch_free(run.launch);
+    return *error ? -1 : status;
+}
+
+int verb_run(int argc, char **argv)
+{
+    g_autoptr(settings) config = config_new();
+    GError *error = NULL;
+    bool dry = false;
+    for (int i = 0; i < argc; i++) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            print_help();
+            return HV_OK;
+        }
+        if (!strcmp(argv[i], "--dry-run") || !strcmp(argv[i], "-n"))
+            dry = true;
+        else if (!take_word(config, argv, &i, &error))
+            return cli_fail(error);
+    }
+    if (!launch_resolve(config, &error))
+        return cli_fail(error);
+    if (dry) {
+        json_t *json = config_to_json(config);
+        g_autofree char *text = json_dumps(json, JSON_INDENT(2));
+        json_decref(json);
+        puts(text);
+        return HV_OK;
+    }
+    int status = run_machine(config, &error);
+    return error ? cli_fail(error) : status;
+}

@@ -1,0 +1,14 @@
+/* The terminal as a serial console: raw while the machine runs, restored afterwards. Ctrl-] leads out:
+ * like SIGTERM, the first asks the guest to shut down and the second powers off. */
+#pragma once
+
+struct terminal;
+
+/* Starts reading stdin. */
+struct terminal *terminal_open(void);
+/* What is typed, without the way out; the caller's to hand on. */
+int terminal_input(struct terminal *terminal);
+/* Restores the terminal; NULL is allowed. */
+void terminal_close(struct terminal *terminal);
+
+void terminal_make_raw(int fd);

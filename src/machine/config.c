@@ -1,0 +1,279 @@
+/* The settings of a machine; see config.h. */
+#include "machine/config.h"
+
+#include "base/error.h"
+#include "memory/guest.h"
+
+#include <string.h>
+
+#define AT(m) offsetof(struct config, m)
+
+const struct setting config_settings[] = {
+    { "memory", 'm', SETTING_SIZE, AT(memory), "SIZE", "the guest's RAM: 512M, 4G (a quarter of the "
+      "host's, at most 4G)", MIB, 1024 * GIB },
+    { "cpus", 'c', SETTING_UINT, AT(cpus), "N", "virtual CPUs (the host's, at most 4)", 1, 64 },
+    { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
+    { "disk", 0, SETTING_DRIVE, AT(disks), "FILE[,bus=ahci][,format=raw][,readonly]",
+      "another hard disk (repeatable)" },
+    { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
+    { "boot", 0, SETTING_STRING, AT(boot), "disk,cd", "what to boot from, in this order" },
+    { "firmware", 0, SETTING_STRING, AT(firmware), "bios|FILE", "the firmware (SeaBIOS)" },
+    { "headless", 0, SETTING_BOOL, AT(headless), NULL, "no window; hv open NAME opens one later" },
+    { "serial", 0, SETTING_STRING, AT(serial), "stdio|FILE|pty|none",
+      "where the first serial port leads (headless on a terminal: stdio; else none)" },
+    { "device", 0, SETTING_LIST, AT(devices), "CLASS[,OPTION=VALUE]...",
+      "one more device (repeatable; hv devices lists them)" },
+    { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },
+    { "throwaway", 0, SETTING_BOOL, AT(throwaway), NULL, "writes to the disks vanish at the end" },
+    { "hpet", 0, SETTING_BOOL, AT(hpet), NULL, "give the machine an HPET" },
+    { "trace", 0, SETTING_STRING, AT(trace), "all|ports|mmio|CLASS[,...]",
+      "print the guest's device accesses on stderr" },
+    { .name = NULL },
+};
+
+static void drive_free(void *data)
+{
+    struct drive *drive = data;
+    g_free(drive->file);
+    g_free(drive->bus);
+    g_free(drive->format);
+    g_free(drive);
+}
+
+struct config *config_new(void)
+{
+    struct config *config = g_new0(struct config, 1);
+    config->disks = g_ptr_array_new_with_free_func(drive_free);
+    config->cdroms = g_ptr_array_new_with_free_func(drive_free);
+    config->devices = g_ptr_array_new_with_free_func(g_free);
+    return config;
+}
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    for (const struct setting *s = config_settings; s->name; s++)
+        if (s->kind == SETTING_STRING)
+            g_free(*(char **)((char *)config + s->offset));
+    g_free(config->image);
+    g_ptr_array_unref(config->disks);
+    g_ptr_array_unref(config->cdroms);
+    g_ptr_array_unref(config->devices);
+    g_free(config);
+}
+
+/* --- values --------------------------------------------------------------------------------- */
+
+static bool set_number(const struct setting *s, const char *value, uint64_t *to, GError **error)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    uint64_t number = g_ascii_isdigit(value[0]) ? g_ascii_strtoull(value, &end, 10) : 0;
+    bool ok = end && end != value;
+    if (ok && s->kind == SETTING_SIZE) {
+        /* A bare number means MiB, as with every other hypervisor. */
+        const char *unit = *end ? strchr(units, g_ascii_toupper(*end)) : units + 1;
+        unsigned shift = unit && *unit ? 10 * (unsigned)(unit - units + 1) : 0;
+        ok = shift && number < UINT64_C(1) << (63 - shift);
+        number = ok ? number << shift : 0;
+        end += *end != 0;
+        if (ok && (*end == 'B' || *end == 'b'))
+            end++;
+    }
+    if (!ok || *end)
+        return hv_fail(error, HV_USAGE, "--%s %s: %s is wanted", s->name, value,
+                       s->kind == SETTING_SIZE ? "a size such as 512M or 4G" : "a number");
+    if (number < s->min || number > s->max) {
+        g_autofree char *low = g_format_size_full(s->min, G_FORMAT_SIZE_IEC_UNITS);
+        g_autofree char *high = g_format_size_full(s->max, G_FORMAT_SIZE_IEC_UNITS);
+        if (s->kind == SETTING_SIZE)
+            return hv_fail(error, HV_USAGE, "--%s %s: from %s to %s is possible", s->name, value,
+                           low, high);
+        return hv_fail(error, HV_USAGE,
+                       "--%s %s: from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " is possible",
+                       s->name, value, s->min, s->max);
+    }
+    *to = number;
+    return true;
+}
+
+static bool drive_option(struct drive *drive, const char *word, GError **error)
+{
+    static const char *const known[] = { "bus", "format", "readonly", NULL };
+    const char *equals = strchr(word, '=');
+    g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
+    if (!strcmp(key, "readonly") && !equals) {
+        drive->readonly = true;
+        return true;
+    }
+    if (equals && !strcmp(key, "bus")) {
+        if (strcmp(equals + 1, "ahci"))
+            return hv_fail(error, HV_USAGE, "--disk: bus=%s: \"ahci\" is what there is",
+                           equals + 1);
+        return true;
+    }
+    if (equals && !strcmp(key, "format")) {
+        if (strcmp(equals + 1, "raw"))
+            return hv_fail(error, HV_USAGE, "--disk: format=%s: \"raw\" is what there is",
+                           equals + 1);
+        g_free(drive->format);
+        drive->format = g_strdup(equals + 1);
+        return true;
+    }
+    const char *near = hv_nearest(key, known);
+    return hv_fail(error, HV_USAGE, "--disk: unknown key \"%s\"%s%s%s", key,
+                   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static bool add_drive(GPtrArray *drives, const char *value, bool cd, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(value, ",", -1);
+    struct drive *drive = g_new0(struct drive, 1);
+    drive->file = g_strdup(words[0] ? words[0] : "");
+    drive->bus = g_strdup("ahci");
+    drive->cd = cd;
+    drive->readonly = cd;
+    g_ptr_array_add(drives, drive);
+    for (char **word = words[0] ? words + 1 : words; *word; word++)
+        if (!drive_option(drive, *word, error))
+            return false;
+    return *drive->file || hv_fail(error, HV_USAGE, "--disk: a file name is wanted");
+}
+
+bool config_set(struct config *config, const struct setting *s, const char *value, GError **error)
+{
+    void *at = (char *)config + s->offset;
+    switch (s->kind) {
+    case SETTING_STRING:
+        g_free(*(char **)at);
+        *(char **)at = g_strdup(value);
+        return true;
+    case SETTING_SIZE:
+    case SETTING_UINT:
+        return set_number(s, value, at, error);
+    case SETTING_BOOL:
+        *(bool *)at = true;
+        return true;
+    case SETTING_DRIVE:
+        return add_drive(*(GPtrArray **)at, value, at == &config->cdroms, error);
+    case SETTING_LIST:
+        g_ptr_array_add(*(GPtrArray **)at, g_strdup(value));
+        return true;
+    }
+    return false;
+}
+
+/* --- JSON ----------------------------------------------------------------------------------- */
+
+static json_t *drives_to_json(const GPtrArray *drives)
+{
+    json_t *array = json_array();
+    for (guint i = 0; i < drives->len; i++) {
+        const struct drive *d = g_ptr_array_index(drives, i);
+        json_array_append_new(array, json_pack("{s:s, s:s, s:s*, s:b}", "file", d->file, "bus",
+                                               d->bus, "format", d->format, "readonly",
+                                               d->readonly));
+    }
+    return array;
+}
+
+static json_t *list_to_json(const GPtrArray *list)
+{
+    json_t *array = json_array();
+    for (guint i = 0; i < list->len; i++)
+        json_array_append_new(array, json_string(g_ptr_array_index(list, i)));
+    return array;
+}
+
+json_t *config_to_json(const struct config *config)
+{
+    json_t *json = json_object();
+    for (const struct setting *s = config_settings; s->name; s++) {
+        const void *at = (const char *)config + s->offset;
+        json_t *value = NULL;
+        switch (s->kind) {
+        case SETTING_STRING:
+            value = *(char *const *)at ? json_string(*(char *const *)at) : NULL;
+            break;
+        case SETTING_SIZE:
+        case SETTING_UINT:
+            value = json_integer((json_int_t) * (const uint64_t *)at);
+            break;
+        case SETTING_BOOL:
+            value = json_boolean(*(const bool *)at);
+            break;
+        case SETTING_DRIVE:
+            value = drives_to_json(*(GPtrArray *const *)at);
+            break;
+        case SETTING_LIST:
+            value = list_to_json(*(GPtrArray *const *)at);
+            break;
+        }
+        if (value)
+            json_object_set_new(json, s->name, value);
+    }
+    return json;
+}
+
+static bool drives_from_json(GPtrArray *drives, const json_t *array, bool cd)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(array, i, item)
+    {
+        const char *file = NULL, *bus = NULL, *format = NULL;
+        int readonly = 0;
+        if (json_unpack(item, "{s:s, s:s, s?s, s:b}", "file", &file, "bus", &bus, "format", &format,
+                        "readonly", &readonly))
+            return false;
+        struct drive *drive = g_new0(struct drive, 1);
+        drive->file = g_strdup(file);
+        drive->bus = g_strdup(bus);
+        drive->format = g_strdup(format);
+        drive->readonly = readonly;
+        drive->cd = cd;
+        g_ptr_array_add(drives, drive);
+    }
+    return true;
+}
+
+static bool from_json(struct config *config, const struct setting *s, const json_t *value)
+{
+    void *at = (char *)config + s->offset;
+    size_t i;
+    json_t *item;
+    switch (s->kind) {
+    case SETTING_STRING:
+        *(char **)at = g_strdup(json_string_value(value));
+        return json_is_string(value);
+    case SETTING_SIZE:
+    case SETTING_UINT:
+        *(uint64_t *)at = (uint64_t)json_integer_value(value);
+        return *(uint64_t *)at >= s->min && *(uint64_t *)at <= s->max;
+    case SETTING_BOOL:
+        *(bool *)at = json_is_true(value);
+        return json_is_boolean(value);
+    case SETTING_DRIVE:
+        return json_is_array(value) &&
+               drives_from_json(*(GPtrArray **)at, value, at == &config->cdroms);
+    case SETTING_LIST:
+        json_array_foreach(value, i, item)
+            g_ptr_array_add(*(GPtrArray **)at, g_strdup(json_string_value(item)));
+        return json_is_array(value);
+    }
+    return false;
+}
+
+struct config *config_from_json(const json_t *json, GError **error)
+{
+    g_autoptr(settings) config = config_new();
+    for (const struct setting *s = config_settings; s->name; s++) {
+        const json_t *value = json_object_get(json, s->name);
+        if (value && !from_json(config, s, value)) {
+            hv_fail(error, HV_USAGE, "the machine's description: \"%s\" is wrong", s->name);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&config);
+}

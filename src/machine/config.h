@@ -1,0 +1,57 @@
+/* The settings of a machine: one table for the options of `hv run`, the description that hv hands to
+ * hv-vmm, and the help. One thread. */
+#pragma once
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A drive as the user asked for it: FILE[,bus=ahci][,format=raw][,readonly]. */
+struct drive {
+    char *file;
+    char *bus;    /* "ahci" */
+    char *format; /* "raw" */
+    bool readonly;
+    bool cd;
+};
+
+typedef struct config settings; /* for g_autoptr */
+struct config {
+    char *name;
+    char *image;      /* the positional argument: resolved into a drive by hv */
+    uint64_t memory;  /* bytes */
+    uint64_t cpus;
+    char *cpu;        /* host,-feature,... */
+    GPtrArray *disks; /* struct drive */
+    GPtrArray *cdroms;
+    char *boot;     /* disk,cd */
+    char *firmware; /* "bios" or a file */
+    bool headless, throwaway, hpet;
+    char *serial;       /* stdio, pty, none or a file */
+    GPtrArray *devices; /* char *: CLASS[,option=value]... */
+    char *trace;        /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */
+};
+
+enum setting_kind { SETTING_STRING, SETTING_SIZE, SETTING_UINT, SETTING_BOOL, SETTING_DRIVE, SETTING_LIST };
+
+struct setting {
+    const char *name; /* the long option and the JSON key */
+    char letter;      /* the short option, or 0 */
+    enum setting_kind kind;
+    size_t offset;
+    const char *value, *help; /* what --help prints */
+    uint64_t min, max;
+};
+extern const struct setting config_settings[]; /* ends with a NULL name */
+
+struct config *config_new(void);
+void config_free(struct config *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(settings, config_free)
+
+/* Sets one value, as a user writes it; lists and drives are added to. */
+bool config_set(struct config *config, const struct setting *setting, const char *value,
+                GError **error);
+
+/* The config as JSON (`hv run --dry-run` prints it, hv-vmm reads it), and back. */
+json_t *config_to_json(const struct config *config);
+struct config *config_from_json(const json_t *json, GError **error);

@@ -1,0 +1,345 @@
+/* The control socket; see control.h. */
+#include "machine/control.h"
+
+#include "base/cp437.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "machine/display.h"
+#include "machine/typist.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    MAX_CLIENTS = 16,
+    REQUEST_MAX = 65536, /* bytes of one line */
+    BACKLOG_MAX = 1 << 20, /* bytes that a client may leave unread */
+    MAX_KEYS = 8,
+};
+
+/* JSON-RPC 2.0 section 5.1. Our own errors are the exit statuses (base/error.h). */
+enum { RPC_PARSE = -32700, RPC_INVALID = -32600, RPC_NO_METHOD = -32601, RPC_BAD_PARAMS = -32602 };
+
+struct client {
+    struct control *control;
+    int fd; /* -1: free */
+    guint in_source, out_source;
+    GString *in, *out;
+    bool events;
+};
+
+struct control {
+    struct machine *machine;
+    struct display *display;
+    struct typist *typist;
+    int listener;
+    struct client clients[MAX_CLIENTS];
+};
+
+/* --- clients -------------------------------------------------------------------------------- */
+
+static void drop(struct client *c)
+{
+    g_clear_handle_id(&c->in_source, g_source_remove);
+    g_clear_handle_id(&c->out_source, g_source_remove);
+    close(c->fd);
+    c->fd = -1;
+    g_string_free(c->in, true);
+    g_string_free(c->out, true);
+}
+
+/* Writes what the socket takes. False when the client is gone. */
+static bool flush(struct client *c)
+{
+    while (c->out->len) {
+        ssize_t n = send(c->fd, c->out->str, c->out->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return true;
+        if (n <= 0)
+            return false;
+        g_string_erase(c->out, 0, n);
+    }
+    return true;
+}
+
+static gboolean writable(int fd, GIOCondition condition, void *data)
+{
+    struct client *c = data;
+    (void)fd, (void)condition;
+    if (!flush(c)) {
+        c->out_source = 0;
+        drop(c);
+        return G_SOURCE_REMOVE;
+    }
+    if (c->out->len)
+        return G_SOURCE_CONTINUE;
+    c->out_source = 0;
+    return G_SOURCE_REMOVE;
+}
+
+/* Takes over the reference to json. */
+static void tell(struct client *c, json_t *json)
+{
+    char *text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    if (!text)
+        return;
+    g_string_append(c->out, text);
+    g_string_append_c(c->out, '\n');
+    free(text);
+    if (!flush(c) || c->out->len > BACKLOG_MAX)
+        drop(c);
+    else if (c->out->len && !c->out_source)
+        c->out_source = g_unix_fd_add(c->fd, G_IO_OUT, writable, c);
+}
+
+static void broadcast(struct control *control, const char *event, json_t *params)
+{
+    json_t *json = json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", event, "params", params);
+    for (unsigned i = 0; i < MAX_CLIENTS; i++)
+        if (control->clients[i].fd >= 0 && control->clients[i].events)
+            tell(&control->clients[i], json_incref(json));
+    json_decref(json);
+}
+
+/* --- methods -------------------------------------------------------------------------------- */
+
+/* Answers with a result, or NULL and an error. */
+typedef json_t *method(struct client *c, const json_t *params, GError **error);
+
+static const char *state_word(const struct machine *machine)
+{
+    static const char *const words[] = { "running", "paused", "disk-full", "crashed", "off" };
+    return words[machine_state(machine)];
+}
+
+static json_t *method_info(struct client *c, const json_t *params, GError **error)
+{
+    const struct config *config = machine_config(c->control->machine);
+    (void)params, (void)error;
+    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b}", "name", config->name, "state",
+                     state_word(c->control->machine), "why", machine_why(c->control->machine),
+                     "pid", (int)getpid(), "memory", (json_int_t)config->memory, "cpus",
+                     (json_int_t)config->cpus, "viewers", (int)display_viewers(c->control->display),
+                     "typing", typist_busy(c->control->typist));
+}
+
+static json_t *method_stop(struct client *c, const json_t *params, GError **error)
+{
+    struct machine *machine = c->control->machine;
+    const char *how = json_string_value(json_object_get(params, "how"));
+    if (!how || !strcmp(how, "shutdown"))
+        machine_press_power(machine);
+    else if (!strcmp(how, "kill"))
+        machine_power_off(machine, machine_state(machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
+    else if (!strcmp(how, "reset"))
+        machine_reset(machine);
+    else if (!strcmp(how, "pause"))
+        machine_pause(machine);
+    else if (!strcmp(how, "resume"))
+        machine_resume(machine);
+    else {
+        hv_fail(error, HV_USAGE, "how: \"%s\": shutdown, kill, reset, pause or resume is wanted",
+                how);
+        return NULL;
+    }
+    return json_pack("{s:s}", "state", state_word(machine));
+}
+
+static json_t *method_screen_text(struct client *c, const json_t *params, GError **error)
+{
+    struct device *dev = machine_display(c->control->machine);
+    g_autofree struct screen_text *text = g_new0(struct screen_text, 1);
+    (void)params, (void)error;
+    g_mutex_lock(&dev->lock);
+    dev->class->screen->text(dev, text);
+    g_mutex_unlock(&dev->lock);
+    json_t *lines = json_array();
+    for (uint32_t row = 0; row < text->rows; row++) {
+        g_autoptr(GString) line = g_string_new(NULL);
+        for (uint32_t column = 0; column < text->columns; column++)
+            g_string_append_unichar(
+                line, cp437_character(text->cell[row * text->columns + column].code));
+        g_strchomp(line->str);
+        json_array_append_new(lines, json_string(line->str));
+    }
+    return json_pack("{s:b, s:i, s:i, s:o}", "graphics", text->rows == 0, "columns",
+                     (int)text->columns, "rows", (int)text->rows, "lines", lines);
+}
+
+static json_t *method_send_key(struct client *c, const json_t *params, GError **error)
+{
+    uint8_t usages[MAX_KEYS];
+    unsigned count = 0;
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(params, "keys"), i, item)
+    {
+        const char *name = json_string_value(item);
+        if (!name || count == MAX_KEYS) {
+            hv_fail(error, HV_USAGE, "keys: at most %d names of keys are wanted", MAX_KEYS);
+            return NULL;
+        }
+        if (!(usages[count++] = typist_key_named(name))) {
+            const char *near = typist_key_near(name);
+            hv_fail(error, HV_USAGE, "there is no key \"%s\"%s%s%s", name,
+                    near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+            return NULL;
+        }
+    }
+    typist_chord(c->control->typist, usages, count);
+    return json_object();
+}
+
+static json_t *method_send_text(struct client *c, const json_t *params, GError **error)
+{
+    const char *text = json_string_value(json_object_get(params, "text"));
+    if (!text) {
+        hv_fail(error, HV_USAGE, "text: a string is wanted");
+        return NULL;
+    }
+    unsigned lacking = typist_text(c->control->typist, text, strlen(text));
+    return json_pack("{s:i}", "left_out", (int)lacking);
+}
+
+static json_t *method_eject(struct client *c, const json_t *params, GError **error)
+{
+    (void)params;
+    return machine_eject(c->control->machine, error) ? json_object() : NULL;
+}
+
+static json_t *method_events(struct client *c, const json_t *params, GError **error)
+{
+    (void)params, (void)error;
+    c->events = true;
+    return json_pack("{s:s, s:s}", "state", state_word(c->control->machine), "why",
+                     machine_why(c->control->machine));
+}
+
+static const struct {
+    const char *name;
+    method *run;
+} methods[] = {
+    { "info", method_info },           { "stop", method_stop },
+    { "screen.text", method_screen_text }, { "send.key", method_send_key },
+    { "send.text", method_send_text }, { "eject", method_eject },
+    { "events", method_events },
+};
+
+/* --- requests ------------------------------------------------------------------------------- */
+
+static json_t *failure(json_t *id, int code, const char *message)
+{
+    return json_pack("{s:s, s:O, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", code,
+                     "message", message);
+}
+
+static json_t *answer(struct client *c, const char *line, size_t length)
+{
+    json_error_t parse;
+    json_t *request = json_loadb(line, length, JSON_REJECT_DUPLICATES, &parse);
+    json_t *id = json_object_get(request, "id"), *reply = NULL;
+    if (!id)
+        id = json_null();
+    const char *name = json_string_value(json_object_get(request, "method"));
+    if (!request)
+        reply = failure(id, RPC_PARSE, parse.text);
+    else if (!name)
+        reply = failure(id, RPC_INVALID, "\"method\": a string is wanted");
+    for (size_t i = 0; !reply && i < G_N_ELEMENTS(methods); i++) {
+        if (strcmp(methods[i].name, name))
+            continue;
+        g_autoptr(GError) error = NULL;
+        json_t *result = methods[i].run(c, json_object_get(request, "params"), &error);
+        reply = result ? json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result)
+                       : failure(id, hv_exit_status(error), error->message);
+    }
+    if (!reply)
+        reply = failure(id, RPC_NO_METHOD, "there is no such method");
+    json_decref(request);
+    return reply;
+}
+
+static gboolean readable(int fd, GIOCondition condition, void *data)
+{
+    struct client *c = data;
+    char chunk[4096];
+    (void)condition;
+    ssize_t n = recv(fd, chunk, sizeof chunk, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return G_SOURCE_CONTINUE;
+    if (n > 0)
+        g_string_append_len(c->in, chunk, n);
+    char *end;
+    while (n > 0 && c->fd == fd && (end = memchr(c->in->str, '\n', c->in->len))) {
+        size_t length = (size_t)(end - c->in->str);
+        json_t *reply = answer(c, c->in->str, length);
+        if (c->fd != fd) {
+            json_decref(reply);
+            break;
+        }
+        g_string_erase(c->in, 0, (gssize)length + 1);
+        tell(c, reply);
+    }
+    if (c->fd == fd && (n <= 0 || c->in->len > REQUEST_MAX)) {
+        c->in_source = 0;
+        drop(c);
+        return G_SOURCE_REMOVE;
+    }
+    return c->fd == fd;
+}
+
+static gboolean greet(int fd, GIOCondition condition, void *data)
+{
+    struct control *control = data;
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    (void)condition;
+    int socket = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct client *c = NULL;
+    for (unsigned i = 0; socket >= 0 && i < MAX_CLIENTS && !c; i++)
+        if (control->clients[i].fd < 0)
+            c = &control->clients[i];
+    if (!c || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+        peer.uid != getuid()) {
+        if (socket >= 0)
+            close(socket);
+        return G_SOURCE_CONTINUE;
+    }
+    *c = (struct client){ .control = control, .fd = socket };
+    c->in = g_string_new(NULL);
+    c->out = g_string_new(NULL);
+    c->in_source = g_unix_fd_add(socket, G_IO_IN, readable, c);
+    return G_SOURCE_CONTINUE;
+}
+
+/* --- events --------------------------------------------------------------------------------- */
+
+static void state_event(void *opaque, enum display_state state, const char *why)
+{
+    struct control *control = opaque;
+    (void)state;
+    broadcast(control, "state",
+              json_pack("{s:s, s:s, s:i}", "state", state_word(control->machine), "why", why,
+                        "status", machine_exit_status(control->machine)));
+}
+
+static void other_event(void *opaque, const char *name, const char *text)
+{
+    broadcast(opaque, name, json_pack("{s:s}", "text", text));
+}
+
+struct control *control_new(struct machine *machine, struct display *display,
+                            struct typist *typist, int listener)
+{
+    struct control *control = g_new0(struct control, 1);
+    *control = (struct control){ machine, display, typist, listener, { { .fd = 0 } } };
+    for (unsigned i = 0; i < MAX_CLIENTS; i++)
+        control->clients[i].fd = -1;
+    machine_listen(machine, &(struct machine_listener){ state_event, other_event, control });
+    g_unix_fd_add(listener, G_IO_IN, greet, control);
+    return control;
+}

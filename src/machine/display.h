@@ -1,0 +1,22 @@
+/* The display socket's server: the picture to every viewer, their keys and mouse to the machine.
+ *
+ * It has a thread of its own, so that a slow viewer or a large picture never holds up a vCPU or the
+ * control socket. With no viewer it does nothing: no rendering, no timer. With a still picture it
+ * looks twice a second. Called from the machine's thread. */
+#pragma once
+#include "machine/machine.h"
+
+struct display;
+
+/* Serves viewers that connect to the listening socket; pasted text goes to the typist. */
+struct display *display_new(struct machine *machine, int listener, GError **error);
+
+struct typist;
+void display_set_typist(struct display *display, struct typist *typist);
+
+/* How many viewers are connected. Any thread. */
+unsigned display_viewers(struct display *display);
+/* The last viewer may be what keeps a crashed machine: told on the machine's thread. */
+void display_on_last_gone(struct display *display, void (*gone)(void *opaque), void *opaque);
+/* Sends what is left to say (the machine is off) and ends the thread. */
+void display_stop(struct display *display);

@@ -1,0 +1,540 @@
+/* The machine; see machine.h for its states and who may call what.
+ *
+ * Devices and vCPUs run on their own threads. What they ask of the machine (reset, power off, ...)
+ * is put into a mailbox of bits and carried out here, on the machine's thread, with the vCPUs
+ * parked. */
+#include "machine/machine.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "block/disk.h"
+#include "block/raw.h"
+#include "bus/pci.h"
+#include "libkvm/kvm.h"
+#include "machine/pc.h"
+#include "machine/streams.h"
+#include "vcpu/vcpu.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    IOAPIC_PINS = 24,
+    /* Four pages below the largest ROM (16 MiB below 4 GiB). */
+    IDENTITY_MAP = 0xfeffc000,
+    TSS_PAGES = 0xfeffd000,
+    ROM_MIN = 64 * 1024,
+    ROM_MAX = 16 * 1024 * 1024,
+    MAX_LISTENERS = 4,
+};
+
+/* Mail from other threads. */
+enum mail {
+    MAIL_RESET = 1 << 0,
+    MAIL_POWER_OFF = 1 << 1,
+    MAIL_EXIT = 1 << 2,
+    MAIL_PANIC = 1 << 3,
+    MAIL_CRASHED = 1 << 4,
+    MAIL_DISK_FULL = 1 << 5,
+    MAIL_EJECTED = 1 << 6,
+    MAIL_SUSPEND = 1 << 7,
+};
+
+struct machine {
+    const struct config *config;
+    struct machine_files files;
+    struct kvm kvm;
+    struct kvm_vm vm;
+    struct board board;
+    struct pc pc;
+    struct vcpus *vcpus;
+    uint8_t *rom;
+
+    enum display_state state;
+    char *why;
+    int exit_status;
+    struct machine_listener listeners[MAX_LISTENERS];
+    unsigned listener_count;
+
+    /* any thread */
+    atomic_uint mail;
+    atomic_uint exit_value, ejected;
+    int wake;
+    GMutex lock; /* protects report and full; a leaf */
+    char *report;
+    struct disk *full;
+};
+
+/* --- KVM behind guest memory and the board -------------------------------------------------- */
+
+static int slot_set(void *opaque, unsigned slot, gpa at, uint64_t size, void *host, unsigned flags)
+{
+    struct machine *m = opaque;
+    uint32_t kvm_flags = (flags & SLOT_READONLY ? KVM_MEM_READONLY : 0) |
+                         (flags & SLOT_LOG ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+    int result = kvm_vm_memory(&m->vm, slot, kvm_flags, at.raw, size, host);
+    if (result < 0)
+        log_warn("memory", "KVM refuses slot %u at %#" PRIx64 ": %s", slot, at.raw,
+                 g_strerror(-result));
+    return result;
+}
+
+static int slot_dirty(void *opaque, unsigned slot, uint64_t *bitmap)
+{
+    struct machine *m = opaque;
+    return kvm_vm_dirty_log(&m->vm, slot, bitmap);
+}
+
+static const struct slot_provider slots = { slot_set, slot_dirty };
+
+static void post(struct machine *m, unsigned mail)
+{
+    uint64_t one = 1;
+    atomic_fetch_or(&m->mail, mail);
+    ssize_t ignored = write(m->wake, &one, sizeof one);
+    (void)ignored; /* full means that the thread is awake already */
+}
+
+static void board_request(void *opaque, struct device *dev, enum board_request what,
+                          uint32_t value)
+{
+    static const unsigned mails[] = {
+        [BOARD_RESET] = MAIL_RESET,   [BOARD_POWER_OFF] = MAIL_POWER_OFF,
+        [BOARD_SUSPEND] = MAIL_SUSPEND, [BOARD_EXIT] = MAIL_EXIT,
+        [BOARD_PANIC] = MAIL_PANIC,   [BOARD_MEDIA_EJECT] = MAIL_EJECTED,
+    };
+    struct machine *m = opaque;
+    (void)dev;
+    if (what == BOARD_EXIT)
+        atomic_store(&m->exit_value, value);
+    if (what == BOARD_MEDIA_EJECT)
+        atomic_fetch_or(&m->ejected, 1u << (value & 31));
+    else if (what != BOARD_PANIC && m->vcpus)
+        vcpus_hold(m->vcpus); /* not one more step of the guest */
+    post(m, mails[what]);
+}
+
+static void board_send_msi(void *opaque, uint64_t address, uint32_t data)
+{
+    struct machine *m = opaque;
+    kvm_vm_signal_msi(&m->vm, address, data);
+}
+
+static void board_set_routes(void *opaque, const struct msi_route *routes, unsigned count)
+{
+    struct machine *m = opaque;
+    struct {
+        struct kvm_irq_routing head;
+        struct kvm_irq_routing_entry entry[IOAPIC_PINS];
+    } table = { .head = { .nr = 0 } };
+    if (!m->vcpus)
+        return; /* before the irqchip is there: nothing is routed at reset */
+    for (unsigned i = 0; i < count && i < IOAPIC_PINS; i++) {
+        if (routes[i].masked)
+            continue;
+        table.entry[table.head.nr++] = (struct kvm_irq_routing_entry){
+            .gsi = i,
+            .type = KVM_IRQ_ROUTING_MSI,
+            .u.msi = { .address_lo = (uint32_t)routes[i].address,
+                       .address_hi = (uint32_t)(routes[i].address >> 32),
+                       .data = routes[i].data },
+        };
+    }
+    int result = kvm_vm_set_routing(&m->vm, &table.head);
+    if (result < 0)
+        log_warn("ioapic", "KVM refuses the interrupt routes: %s", g_strerror(-result));
+}
+
+static uint64_t board_host_time(void *opaque)
+{
+    (void)opaque;
+    return (uint64_t)(g_get_real_time() / G_USEC_PER_SEC);
+}
+
+static const struct board_ops board_ops = { board_request, board_send_msi, board_set_routes,
+                                            board_host_time };
+
+static void vcpu_crashed(void *opaque, const char *report)
+{
+    struct machine *m = opaque;
+    g_mutex_lock(&m->lock);
+    if (!m->report) /* the first report is the cause */
+        m->report = g_strdup(report);
+    g_mutex_unlock(&m->lock);
+    post(m, MAIL_CRASHED);
+}
+
+static const struct vcpu_events vcpu_events = { .crashed = vcpu_crashed };
+
+static void disk_is_full(void *opaque, struct disk *disk, int error)
+{
+    struct machine *m = opaque;
+    (void)error;
+    g_mutex_lock(&m->lock);
+    m->full = disk;
+    g_mutex_unlock(&m->lock);
+    post(m, MAIL_DISK_FULL);
+}
+
+/* --- making --------------------------------------------------------------------------------- */
+
+static bool show(struct guest *guest, gpa at, uint64_t size, void *host, unsigned flags)
+{
+    return !size || guest_slot_set(guest, guest_slot_new(guest), at, size, host, flags);
+}
+
+/* RAM but for the legacy hole, whose upper part the host bridge manages, and the ROM below 4 GiB. */
+static bool make_memory(struct machine *m, GError **error)
+{
+    struct guest *guest = m->board.guest;
+    gsize rom_size;
+    const void *rom = g_bytes_get_data(m->files.firmware, &rom_size);
+    if (rom_size < ROM_MIN || rom_size > ROM_MAX || rom_size % 4096)
+        return hv_fail(error, HV_FAILED,
+                       "the firmware has %zu bytes: a ROM image has 64 KiB to 16 MiB, in whole "
+                       "4 KiB pages",
+                       rom_size);
+    m->rom = aligned_alloc(4096, rom_size);
+    if (!m->rom)
+        return hv_fail(error, HV_HOST, "no memory for the firmware");
+    memcpy(m->rom, rom, rom_size);
+    uint64_t low = guest_low_ram(guest), high = guest_high_ram(guest);
+    if (!show(guest, GPA(0), LEGACY_BASE, guest_ram_host(guest, GPA(0), LEGACY_BASE), 0) ||
+        !show(guest, GPA(LEGACY_END), low - LEGACY_END,
+              guest_ram_host(guest, GPA(LEGACY_END), low - LEGACY_END), 0) ||
+        !show(guest, GPA(HIGH_RAM_BASE), high,
+              guest_ram_host(guest, GPA(HIGH_RAM_BASE), high), 0) ||
+        !show(guest, GPA(4 * GIB - rom_size), rom_size, m->rom, SLOT_READONLY))
+        return hv_fail(error, HV_HOST, "KVM does not take the guest's memory");
+    return true;
+}
+
+static bool make_vm(struct machine *m, GError **error)
+{
+    int result = kvm_adopt(&m->kvm, m->files.kvm);
+    if (result == 0)
+        result = kvm_vm_create(&m->kvm, &m->vm);
+    if (result < 0)
+        return hv_fail(error, HV_HOST, "/dev/kvm: cannot create a virtual machine: %s",
+                       g_strerror(-result));
+    result = kvm_vm_reserve(&m->vm, IDENTITY_MAP, TSS_PAGES);
+    return result == 0 || hv_fail(error, HV_HOST, "/dev/kvm: %s", g_strerror(-result));
+}
+
+/* After all memory slots: the other order costs a grace period of the kernel for each slot. */
+static bool make_vcpus(struct machine *m, GError **error)
+{
+    int result = kvm_vm_split_irqchip(&m->vm, IOAPIC_PINS);
+    if (result < 0)
+        return hv_fail(error, HV_HOST,
+                       "/dev/kvm: this kernel cannot split the interrupt controllers (%s): Linux "
+                       "4.4 or later is needed",
+                       g_strerror(-result));
+    const struct vcpu_host host = {
+        .kvm = &m->kvm,
+        .vm = &m->vm,
+        .bus = m->board.bus,
+        .guest = m->board.guest,
+        .pic = m->pc.pic,
+        .ioapic = m->pc.ioapic,
+        .events = &vcpu_events,
+        .opaque = m,
+    };
+    m->vcpus = vcpus_new(&host, (unsigned)m->config->cpus, m->config->cpu, error);
+    if (!m->vcpus)
+        return false;
+    struct irq_input intr = vcpus_intr(m->vcpus);
+    device_plug(m->pc.pic, "intr", &intr);
+    return true;
+}
+
+static gboolean read_mail(int fd, GIOCondition condition, void *data);
+
+struct machine *machine_new(const struct config *config, const struct machine_files *files,
+                            GError **error)
+{
+    struct machine *m = g_new0(struct machine, 1);
+    m->config = config;
+    m->files = *files;
+    m->state = STATE_PAUSED;
+    m->why = g_strdup("not started");
+    m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    g_mutex_init(&m->lock);
+    m->board = (struct board){
+        .bus = bus_new(),
+        .clock = clock_new(false),
+        .pci = pci_bus_new(),
+        .ops = &board_ops,
+        .opaque = m,
+        .guest = guest_new(config->memory, error),
+    };
+    if (!m->board.guest || !make_vm(m, error))
+        return NULL; /* the process ends with it */
+    guest_set_provider(m->board.guest, &slots, m);
+    if (!make_memory(m, error) || !pc_build(&m->pc, &m->board, config, files, error) ||
+        !make_vcpus(m, error))
+        return NULL;
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        if (files->disks[i])
+            disk_set_full(files->disks[i], disk_is_full, m);
+    g_unix_fd_add(m->wake, G_IO_IN, read_mail, m);
+    return m;
+}
+
+void machine_listen(struct machine *m, const struct machine_listener *listener)
+{
+    g_assert(m->listener_count < MAX_LISTENERS);
+    m->listeners[m->listener_count++] = *listener;
+}
+
+/* --- states --------------------------------------------------------------------------------- */
+
+static void set_state(struct machine *m, enum display_state state, const char *why)
+{
+    m->state = state;
+    g_free(m->why);
+    m->why = g_strdup(why);
+    for (unsigned i = 0; i < m->listener_count; i++)
+        if (m->listeners[i].state)
+            m->listeners[i].state(m->listeners[i].opaque, state, why);
+}
+
+static void tell(struct machine *m, const char *name, const char *text)
+{
+    for (unsigned i = 0; i < m->listener_count; i++)
+        if (m->listeners[i].event)
+            m->listeners[i].event(m->listeners[i].opaque, name, text);
+}
+
+static void stop(struct machine *m)
+{
+    vcpus_pause(m->vcpus);
+    clock_stop(m->board.clock);
+}
+
+static void go(struct machine *m)
+{
+    clock_start(m->board.clock);
+    vcpus_start(m->vcpus);
+    set_state(m, STATE_RUNNING, "");
+}
+
+static void drain_disks(struct machine *m)
+{
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        disk_drain(m->files.disks[i]);
+}
+
+void machine_start(struct machine *m)
+{
+    go(m);
+}
+
+void machine_pause(struct machine *m)
+{
+    if (m->state != STATE_RUNNING)
+        return;
+    stop(m);
+    set_state(m, STATE_PAUSED, "paused");
+}
+
+void machine_resume(struct machine *m)
+{
+    if (m->state != STATE_PAUSED && m->state != STATE_DISK_FULL)
+        return;
+    if (m->state == STATE_DISK_FULL)
+        for (unsigned i = 0; i < AHCI_PORTS; i++)
+            if (m->files.disks[i])
+                disk_retry(m->files.disks[i]);
+    go(m);
+}
+
+void machine_reset(struct machine *m)
+{
+    if (m->state == STATE_OFF || m->state == STATE_DISK_FULL)
+        return;
+    stop(m);
+    drain_disks(m);
+    for (guint i = 0; i < m->pc.devices->len; i++)
+        device_reset(g_ptr_array_index(m->pc.devices, i));
+    vcpus_reset(m->vcpus);
+    /* What the devices asked for before they were reset is void. */
+    atomic_store(&m->mail, 0);
+    g_mutex_lock(&m->lock);
+    g_clear_pointer(&m->report, g_free);
+    g_mutex_unlock(&m->lock);
+    tell(m, "reset", "");
+    go(m);
+}
+
+void machine_press_power(struct machine *m)
+{
+    struct device *lpc = m->pc.lpc;
+    g_mutex_lock(&lpc->lock);
+    lpc->class->power_button(lpc);
+    g_mutex_unlock(&lpc->lock);
+}
+
+void machine_power_off(struct machine *m, int status)
+{
+    if (m->state == STATE_OFF)
+        return;
+    stop(m);
+    for (unsigned i = 0; m->state == STATE_DISK_FULL && i < AHCI_PORTS; i++)
+        if (m->files.disks[i])
+            disk_give_up(m->files.disks[i]); /* the guest was never told that it is done */
+    drain_disks(m);
+    if (m->files.serial)
+        host_stream_flush(m->files.serial);
+    m->exit_status = status;
+    set_state(m, STATE_OFF, "");
+}
+
+static void crash(struct machine *m, const char *why, const char *report)
+{
+    stop(m);
+    log_error(NULL, "%s", report);
+    tell(m, "crash", report);
+    set_state(m, STATE_CRASHED, why);
+}
+
+bool machine_eject(struct machine *m, GError **error)
+{
+    for (unsigned i = 0; i < AHCI_PORTS; i++) {
+        if (!m->files.is_cd[i] || !m->files.disks[i])
+            continue;
+        struct disk *disk = m->files.disks[i];
+        disk_drain(disk);
+        g_mutex_lock(&m->pc.ahci->lock);
+        m->pc.ahci->class->change_medium(m->pc.ahci, i, NULL);
+        g_mutex_unlock(&m->pc.ahci->lock);
+        m->files.disks[i] = NULL;
+        disk_drain(disk);
+        disk_free(disk);
+        tell(m, "eject", "");
+        return true;
+    }
+    return hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+}
+
+/* --- mail ----------------------------------------------------------------------------------- */
+
+static void guest_ejected(struct machine *m)
+{
+    unsigned ports = atomic_exchange(&m->ejected, 0);
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        if (ports & 1u << i && m->files.disks[i]) {
+            disk_drain(m->files.disks[i]);
+            disk_free(g_steal_pointer(&m->files.disks[i]));
+            tell(m, "eject", "by the guest");
+        }
+}
+
+static void host_disk_full(struct machine *m)
+{
+    g_mutex_lock(&m->lock);
+    struct disk *disk = g_steal_pointer(&m->full);
+    g_mutex_unlock(&m->lock);
+    if (!disk || m->state == STATE_OFF)
+        return;
+    stop(m);
+    g_autofree char *why = g_strdup_printf(
+        "no space is left on the host for %s: free some, then resume", disk->name);
+    log_error(NULL, "%s", why);
+    set_state(m, STATE_DISK_FULL, why);
+}
+
+static gboolean read_mail(int fd, GIOCondition condition, void *data)
+{
+    struct machine *m = data;
+    uint64_t count;
+    ssize_t ignored = read(fd, &count, sizeof count);
+    (void)ignored, (void)condition;
+    unsigned mail = atomic_exchange(&m->mail, 0);
+    if (m->state == STATE_OFF)
+        return G_SOURCE_CONTINUE;
+    if (mail & MAIL_EXIT)
+        machine_power_off(m, (int)atomic_load(&m->exit_value));
+    else if (mail & MAIL_POWER_OFF)
+        machine_power_off(m, HV_OK);
+    else if (mail & MAIL_CRASHED)
+        crash(m, "the guest crashed", m->report);
+    else if (mail & MAIL_RESET)
+        machine_reset(m);
+    else if (mail & MAIL_SUSPEND)
+        go(m); /* S3 is not offered in the DSDT: it wakes at once */
+    if (mail & MAIL_PANIC && m->state == STATE_RUNNING)
+        crash(m, "the guest crashed: it says so itself (pvpanic)",
+              "the guest crashed: it says so itself (pvpanic)");
+    if (mail & MAIL_EJECTED)
+        guest_ejected(m);
+    if (mail & MAIL_DISK_FULL)
+        host_disk_full(m);
+    return G_SOURCE_CONTINUE;
+}
+
+/* --- questions ------------------------------------------------------------------------------ */
+
+enum display_state machine_state(const struct machine *m)
+{
+    return m->state;
+}
+
+const char *machine_why(const struct machine *m)
+{
+    return m->why;
+}
+
+int machine_exit_status(const struct machine *m)
+{
+    return m->exit_status;
+}
+
+const struct config *machine_config(const struct machine *m)
+{
+    return m->config;
+}
+
+struct device *machine_display(struct machine *m)
+{
+    return m->pc.vga;
+}
+
+struct device *machine_keyboard(struct machine *m)
+{
+    return m->pc.keyboard;
+}
+
+const GPtrArray *machine_devices(struct machine *m)
+{
+    return m->pc.devices;
+}
+
+struct board *machine_board(struct machine *m)
+{
+    return &m->board;
+}
+
+void machine_set_screen(struct machine *m, struct screen *screen)
+{
+    device_plug(m->pc.vga, "screen", screen);
+}
+
+void machine_set_source(struct machine *m, struct input_source *source)
+{
+    device_plug(m->pc.keyboard, "source", source);
+}
+
+uint32_t machine_disk_activity(struct machine *m)
+{
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        if (m->files.disks[i])
+            sum += disk_activity(m->files.disks[i]);
+    return sum;
+}

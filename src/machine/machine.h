@@ -1,0 +1,70 @@
+/* A machine: RAM, buses, devices and vCPUs, and the states they go through together.
+ *
+ *   created --start--> RUNNING <--pause/resume--> PAUSED
+ *                         |  disk full: DISK_FULL, resumed when there is space again
+ *                         |  the guest or KVM gave up: CRASHED (reset leads back)
+ *                         '--> OFF (power off, debug-exit): the end, with an exit status
+ *
+ * All functions are called from the machine's own thread (its GMainContext), except where they say
+ * "any thread". */
+#pragma once
+#include "base/display-protocol.h"
+#include "bus/device.h"
+#include "machine/config.h"
+
+struct machine;
+struct host_stream;
+
+/* Who wants to know about the machine; called on its thread. */
+struct machine_listener {
+    void (*state)(void *opaque, enum display_state state, const char *why);
+    void (*event)(void *opaque, const char *name, const char *text); /* reset, panic, eject ... */
+    void *opaque;
+};
+
+/* What the machine is made of, beside its settings: open files. */
+struct machine_files {
+    int kvm;
+    GBytes *firmware, *vga_rom;
+    struct disk *disks[6]; /* by AHCI port; NULL: nothing there */
+    bool is_cd[6];
+    struct host_stream *serial;   /* COM1; NULL: leads nowhere */
+    struct host_stream *firmware_log; /* port 0x402 */
+};
+
+struct machine *machine_new(const struct config *config, const struct machine_files *files,
+                            GError **error);
+
+void machine_listen(struct machine *machine, const struct machine_listener *listener);
+
+void machine_start(struct machine *machine);
+void machine_pause(struct machine *machine);
+void machine_resume(struct machine *machine);
+void machine_reset(struct machine *machine);
+/* The power button; nothing happens when the guest does not listen. */
+void machine_press_power(struct machine *machine);
+/* The plug is pulled: what is in flight to the disks is finished and synced. `status` is hv's. */
+void machine_power_off(struct machine *machine, int status);
+
+enum display_state machine_state(const struct machine *machine);
+const char *machine_why(const struct machine *machine); /* why it is not running; "" */
+int machine_exit_status(const struct machine *machine); /* once it is OFF */
+const struct config *machine_config(const struct machine *machine);
+
+/* Devices by role; NULL when there is none. */
+struct device *machine_display(struct machine *machine);
+struct device *machine_keyboard(struct machine *machine);
+/* All devices, in the order of the parts list. */
+const GPtrArray *machine_devices(struct machine *machine);
+struct board *machine_board(struct machine *machine);
+
+/* Where the display device says that its picture changed, and the keyboard that it has room. Before
+ * machine_start. */
+void machine_set_screen(struct machine *machine, struct screen *screen);
+void machine_set_source(struct machine *machine, struct input_source *source);
+
+/* Takes the medium out of a CD drive; the number of the AHCI port. */
+bool machine_eject(struct machine *machine, GError **error);
+
+/* A counter that moves with every disk request (the lamp). Any thread. */
+uint32_t machine_disk_activity(struct machine *machine);

@@ -1,0 +1,267 @@
+/* hv-vmm: one machine, and nothing else. Started by hv with a socket, over which it gets one JSON
+ * description and, beside it, every file it will ever use as an open descriptor; it answers with one
+ * line when the machine runs, or with why it does not. It opens no path.
+ *
+ *   {"config": {...}, "files": {"kvm": 0, "control": 1, ..., "disks": [{"fd": 5, "port": 0, ...}]}} */
+#include "base/error.h"
+#include "base/fds.h"
+#include "base/log.h"
+#include "block/overlay.h"
+#include "block/raw.h"
+#include "machine/control.h"
+#include "machine/display.h"
+#include "machine/machine.h"
+#include "machine/streams.h"
+#include "machine/trace.h"
+#include "machine/typist.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { DESCRIPTION_MAX = 65536, ROM_MAX = 16 << 20 };
+
+struct vmm {
+    struct machine *machine;
+    struct display *display;
+    bool told_to_stop; /* SIGTERM came once */
+    bool had_viewer_or_none_wanted;
+};
+
+/* --- the description ------------------------------------------------------------------------ */
+
+struct files {
+    int fds[FDS_MAX];
+    unsigned count;
+    json_t *table;
+};
+
+/* The descriptor of that name; -1 when the description has none. */
+static int file_of(const struct files *files, const json_t *index)
+{
+    json_int_t i = json_is_integer(index) ? json_integer_value(index) : -1;
+    return i >= 0 && i < (json_int_t)files->count ? files->fds[i] : -1;
+}
+
+static int file_named(const struct files *files, const char *name)
+{
+    return file_of(files, json_object_get(files->table, name));
+}
+
+static GBytes *read_rom(int fd)
+{
+    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
+    if (size <= 0 || size > ROM_MAX + 1)
+        size = size > 0 ? ROM_MAX + 1 : 0; /* too large: machine_new says so */
+    uint8_t *data = g_malloc((gsize)size + 1);
+    off_t done = 0;
+    while (done < size) {
+        ssize_t n = pread(fd, data + done, (size_t)(size - done), done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        done += n;
+    }
+    return g_bytes_new_take(data, (gsize)done);
+}
+
+static struct disk *open_disk(const struct files *files, const json_t *item, bool throwaway,
+                              GError **error)
+{
+    int fd = file_of(files, json_object_get(item, "fd"));
+    const char *name = json_string_value(json_object_get(item, "name"));
+    bool readonly = json_is_true(json_object_get(item, "readonly"));
+    bool overlay = throwaway && !readonly;
+    struct disk *disk = raw_open(fd, name ? name : "disk", readonly || overlay, error);
+    if (!disk || !overlay)
+        return disk;
+    return overlay_open(disk, -1, error);
+}
+
+static bool open_disks(struct machine_files *to, const struct files *files, bool throwaway,
+                       GError **error)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(files->table, "disks"), i, item)
+    {
+        json_int_t port = json_integer_value(json_object_get(item, "port"));
+        if (port < 0 || port >= (json_int_t)G_N_ELEMENTS(to->disks) || to->disks[port])
+            return hv_fail(error, HV_USAGE, "the machine's description: a disk's port is wrong");
+        to->is_cd[port] = json_is_true(json_object_get(item, "cd"));
+        if (!json_object_get(item, "fd"))
+            continue; /* a CD drive without a CD */
+        if (!(to->disks[port] = open_disk(files, item, throwaway, error)))
+            return false;
+    }
+    return true;
+}
+
+static struct host_stream *stream_on(const struct files *files, const char *name, const char *in,
+                                     const char *out)
+{
+    int in_fd = file_named(files, in), out_fd = file_named(files, out);
+    return in_fd < 0 && out_fd < 0 ? NULL : host_stream_new(name, in_fd, out_fd);
+}
+
+/* --- the machine's end ---------------------------------------------------------------------- */
+
+/* The process ends without taking KVM's objects apart: the kernel does that faster. */
+static void end(struct vmm *vmm)
+{
+    display_stop(vmm->display);
+    _exit(machine_exit_status(vmm->machine));
+}
+
+/* A crashed machine stays for who looks at its last picture, and ends when nobody does. */
+static void end_if_unseen(void *opaque)
+{
+    struct vmm *vmm = opaque;
+    if (machine_state(vmm->machine) == STATE_CRASHED && !display_viewers(vmm->display))
+        machine_power_off(vmm->machine, HV_CRASHED);
+}
+
+static void last_viewer_gone(void *opaque)
+{
+    struct vmm *vmm = opaque;
+    vmm->had_viewer_or_none_wanted = true;
+    end_if_unseen(vmm);
+}
+
+static gboolean end_later(void *data)
+{
+    end(data);
+    return G_SOURCE_REMOVE;
+}
+
+static void state_told(void *opaque, enum display_state state, const char *why)
+{
+    struct vmm *vmm = opaque;
+    (void)why;
+    if (state == STATE_OFF)
+        g_idle_add_full(G_PRIORITY_LOW, end_later, vmm, NULL); /* after the events went out */
+    if (state == STATE_CRASHED && vmm->had_viewer_or_none_wanted)
+        end_if_unseen(vmm);
+}
+
+/* SIGTERM, SIGINT, SIGHUP: the first asks the guest to shut down, the second pulls the plug. */
+static gboolean signalled(int fd, GIOCondition condition, void *data)
+{
+    struct vmm *vmm = data;
+    struct signalfd_siginfo info;
+    (void)condition;
+    if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return G_SOURCE_CONTINUE;
+    if (vmm->told_to_stop || machine_state(vmm->machine) != STATE_RUNNING)
+        machine_power_off(vmm->machine,
+                          machine_state(vmm->machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
+    else
+        machine_press_power(vmm->machine);
+    vmm->told_to_stop = true;
+    return G_SOURCE_CONTINUE;
+}
+
+static int signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread starts: all inherit it */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at the size limit is an error like ENOSPC, not the end */
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* --- start ---------------------------------------------------------------------------------- */
+
+static bool receive(int socket, json_t **description, struct files *files, GError **error)
+{
+    g_autofree char *text = g_malloc(DESCRIPTION_MAX);
+    json_error_t parse;
+    ssize_t length = fds_receive(socket, text, DESCRIPTION_MAX, files->fds, FDS_MAX, &files->count,
+                                 error);
+    if (length <= 0)
+        return length < 0 || hv_fail(error, HV_USAGE, "no description came: hv-vmm is started by hv");
+    *description = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &parse);
+    if (!*description)
+        return hv_fail(error, HV_USAGE, "the machine's description: %s", parse.text);
+    files->table = json_object_get(*description, "files");
+    return true;
+}
+
+static bool start(struct vmm *vmm, int socket, GError **error)
+{
+    json_t *description = NULL;
+    struct files files = { .count = 0 };
+    if (!receive(socket, &description, &files, error))
+        return false;
+    struct config *config = config_from_json(json_object_get(description, "config"), error);
+    if (!config)
+        return false;
+    struct machine_files parts = {
+        .kvm = file_named(&files, "kvm"),
+        .firmware = read_rom(file_named(&files, "firmware")),
+        .vga_rom = read_rom(file_named(&files, "vga")),
+        .serial = stream_on(&files, "serial0", "serial-in", "serial-out"),
+        .firmware_log = stream_on(&files, "firmware-log", "", "log"),
+    };
+    if (!open_disks(&parts, &files, config->throwaway, error))
+        return false;
+    vmm->machine = machine_new(config, &parts, error);
+    if (!vmm->machine)
+        return false;
+    vmm->had_viewer_or_none_wanted = config->headless;
+    vmm->display = display_new(vmm->machine, file_named(&files, "display"), error);
+    if (!vmm->display)
+        return false;
+    struct typist *typist = typist_new(machine_keyboard(vmm->machine));
+    machine_set_source(vmm->machine, typist_source(typist));
+    display_set_typist(vmm->display, typist);
+    display_on_last_gone(vmm->display, last_viewer_gone, vmm);
+    control_new(vmm->machine, vmm->display, typist, file_named(&files, "control"));
+    machine_listen(vmm->machine, &(struct machine_listener){ .state = state_told, .opaque = vmm });
+    if (config->trace && !trace_start(machine_board(vmm->machine)->bus, config->trace, error))
+        return false;
+    machine_start(vmm->machine);
+    json_decref(description);
+    return true;
+}
+
+static void answer(int socket, int status, const char *message)
+{
+    json_t *json = json_pack("{s:i, s:s}", "status", status, "message", message);
+    g_autofree char *text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    if (text)
+        fds_send(socket, text, strlen(text), NULL, 0, NULL);
+    close(socket);
+}
+
+int main(int argc, char **argv)
+{
+    struct vmm vmm = { .machine = NULL };
+    g_autoptr(GError) error = NULL;
+    if (argc != 3 || strcmp(argv[1], "--fd")) {
+        fputs("hv-vmm is started by hv; see hv(1)\n", stderr);
+        return HV_USAGE;
+    }
+    if (g_getenv("HV_VERBOSE"))
+        log_set_level(LOG_INFO);
+    int socket = atoi(argv[2]), signal_fd = signals();
+    if (!start(&vmm, socket, &error)) {
+        answer(socket, hv_exit_status(error), error->message);
+        _exit(hv_exit_status(error));
+    }
+    g_unix_fd_add(signal_fd, G_IO_IN, signalled, &vmm);
+    answer(socket, HV_OK, "");
+    for (;;)
+        g_main_context_iteration(NULL, true);
+}

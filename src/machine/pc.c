@@ -1,0 +1,293 @@
+/* The PC, top to bottom: a Q35-shaped machine that SeaBIOS, OVMF, Linux, BSD and Windows know.
+ *
+ * Wires: an ISA line ends in the pin of its number of the 8259 pair and of the I/O APIC (but IRQ 0
+ * in the I/O APIC's pin 2, as every PC has it). A PIRQ ends in the LPC bridge, which routes it to an
+ * ISA line, and in the I/O APIC's pins 16 to 23. */
+#include "machine/pc.h"
+
+#include "base/error.h"
+#include "boot/boot.h"
+#include "block/disk.h"
+#include "bus/fw-cfg.h"
+#include "bus/pci.h"
+#include "machine/streams.h"
+
+#include <string.h>
+
+enum { NOT_PCI = -1, VGA = PCI_DEVFN(1, 0), LPC = PCI_DEVFN(0x1f, 0), AHCI = PCI_DEVFN(0x1f, 2) };
+#define PCI64_WINDOW (32 * GIB)
+enum { IOAPIC_IRQ0 = 2, IOAPIC_PIRQ = 16, FIRST_FREE_SLOT = 2, LAST_FREE_SLOT = 24 };
+
+/* One line of the parts list. `lines` names plugs and the ISA lines they go to; numbers from
+ * ISA_LINES are PIRQs. */
+struct part {
+    const char *class, *name;
+    uint64_t base;
+    int devfn;
+    struct {
+        const char *plug;
+        unsigned line;
+    } lines[8];
+};
+
+static const struct part parts[] = {
+    { "i8259", "pic", 0, NOT_PCI },
+    { "ioapic", "ioapic", 0, NOT_PCI },
+    { "q35-host", "host-bridge", 0, PCI_DEVFN(0, 0) },
+    { "ich9-lpc", "lpc", 0, LPC, { { "sci", 9 } } },
+    { "i8254", "pit", 0, NOT_PCI, { { "irq", 0 } } },
+    { "rtc", "rtc", 0, NOT_PCI, { { "irq", 8 } } },
+    { "i8042", "i8042", 0, NOT_PCI, { { "kbd", 1 }, { "mouse", 12 } } },
+    { "serial", "serial0", 0x3f8, NOT_PCI, { { "irq", 4 } } },
+    { "serial", "serial1", 0x2f8, NOT_PCI, { { "irq", 3 } } },
+    { "serial", "serial2", 0x3e8, NOT_PCI, { { "irq", 4 } } },
+    { "serial", "serial3", 0x2e8, NOT_PCI, { { "irq", 3 } } },
+    { "fw-cfg", "fw-cfg", 0, NOT_PCI },
+    { "debug-port", "debug-port", 0, NOT_PCI },
+    { "pvpanic", "pvpanic", 0, NOT_PCI },
+    { "vga", "vga", 0, VGA },
+    { "ahci", "ahci", 0, AHCI },
+};
+
+/* Only with --hpet. Its fixed lines are the timer's and the clock's, the others the PIRQs'. */
+static const struct part hpet_part = {
+    "hpet",
+    "hpet",
+    0,
+    NOT_PCI,
+    { { "irq0", 0 },
+      { "irq8", 8 },
+      { "irq20", ISA_LINES + 4 },
+      { "irq21", ISA_LINES + 5 },
+      { "irq22", ISA_LINES + 6 },
+      { "irq23", ISA_LINES + 7 } },
+};
+
+/* --- wires ---------------------------------------------------------------------------------- */
+
+static struct irq *source_on(struct pc *pc, struct irq_wire *wire)
+{
+    struct irq *irq = g_new0(struct irq, 1);
+    irq->wire = wire;
+    g_ptr_array_add(pc->irqs, irq);
+    return irq;
+}
+
+static struct irq *line(struct pc *pc, unsigned number)
+{
+    return source_on(pc, number < ISA_LINES ? &pc->isa[number] : &pc->pirq[number - ISA_LINES]);
+}
+
+/* Where INTA..INTD of a slot lead: slots up to 24 share PIRQE-H in turns, the chipset's own slots have
+ * PIRQA-D. The DSDT's _PRT and SeaBIOS say the same. */
+static struct irq *intx(struct pc *pc, unsigned devfn, unsigned pin)
+{
+    unsigned slot = devfn >> 3;
+    unsigned pirq = slot <= LAST_FREE_SLOT ? 4 + (slot + pin - 1) % 4 : pin - 1;
+    return pin ? line(pc, ISA_LINES + pirq) : NULL;
+}
+
+/* The controllers' ends of all wires; the sources come with the parts. */
+static void wire_controllers(struct pc *pc)
+{
+    for (unsigned i = 0; i < ISA_LINES; i++) {
+        irq_wire_to(&pc->isa[i], device_irq_input(pc->pic, i));
+        irq_wire_to(&pc->isa[i], device_irq_input(pc->ioapic, i ? i : IOAPIC_IRQ0));
+    }
+    for (unsigned i = 0; i < PIRQ_LINES; i++) {
+        irq_wire_to(&pc->pirq[i], device_irq_input(pc->lpc, i));
+        irq_wire_to(&pc->pirq[i], device_irq_input(pc->ioapic, IOAPIC_PIRQ + i));
+    }
+    for (unsigned i = 0; i < ISA_LINES; i++) {
+        g_autofree char *plug = g_strdup_printf("irq%u", i);
+        device_plug(pc->lpc, plug, line(pc, i));
+    }
+}
+
+/* --- parts ---------------------------------------------------------------------------------- */
+
+static struct device *add_part(struct pc *pc, const struct part *part)
+{
+    const struct device_class *class = device_class_find(part->class);
+    struct device *dev = device_create(class, pc->board, part->name);
+    dev->base = part->base;
+    if (part->devfn != NOT_PCI)
+        pci_place(dev, (unsigned)part->devfn,
+                  intx(pc, (unsigned)part->devfn, class->pci->interrupt_pin));
+    for (unsigned i = 0; i < G_N_ELEMENTS(part->lines) && part->lines[i].plug; i++)
+        device_plug(dev, part->lines[i].plug, line(pc, part->lines[i].line));
+    g_ptr_array_add(pc->devices, dev);
+    return dev;
+}
+
+static struct device *part_named(struct pc *pc, const char *name)
+{
+    for (guint i = 0; i < pc->devices->len; i++) {
+        struct device *dev = g_ptr_array_index(pc->devices, i);
+        if (!strcmp(dev->name, name))
+            return dev;
+    }
+    return NULL;
+}
+
+/* --device CLASS[,option=value]...: a class that the PC does not have by itself. */
+static bool add_device(struct pc *pc, const char *text, unsigned *slot, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(text, ",", -1);
+    const struct device_class *class = words[0] ? device_class_find(words[0]) : NULL;
+    if (!class) {
+        g_autoptr(GPtrArray) names = g_ptr_array_new();
+        for (const struct device_class *const *c = device_classes; *c; c++)
+            g_ptr_array_add(names, (void *)(uintptr_t)(*c)->name);
+        g_ptr_array_add(names, NULL);
+        const char *near = words[0] ? hv_nearest(words[0], (const char *const *)names->pdata) : 0;
+        return hv_fail(error, HV_USAGE, "--device: there is no \"%s\"%s%s%s; hv devices lists them",
+                       words[0] ? words[0] : "", near ? "; did you mean \"" : "", near ? near : "",
+                       near ? "\"?" : "");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
+        if (!strcmp(parts[i].class, class->name))
+            return hv_fail(error, HV_USAGE, "--device: every machine has its %s already",
+                           class->name);
+    if (class->pci && *slot > LAST_FREE_SLOT)
+        return hv_fail(error, HV_USAGE, "--device: no PCI slot is free for %s", class->name);
+    struct part part = { class->name, class->name, 0, NOT_PCI, { { NULL, 0 } } };
+    if (class->pci)
+        part.devfn = (int)PCI_DEVFN((*slot)++, 0);
+    struct device *dev = add_part(pc, &part);
+    for (char **word = words + 1; *word; word++) {
+        char *equals = strchr(*word, '=');
+        if (!equals)
+            return hv_fail(error, HV_USAGE, "--device %s: \"%s\" is no option=value", class->name,
+                           *word);
+        *equals = 0;
+        if (!device_set(dev, *word, equals + 1, error))
+            return false;
+    }
+    return true;
+}
+
+/* --- backends ------------------------------------------------------------------------------- */
+
+static bool plug_disks(struct pc *pc, const struct machine_files *files, GError **error)
+{
+    unsigned cds = 0;
+    for (unsigned i = 0; i < AHCI_PORTS; i++) {
+        g_autofree char *plug = g_strdup_printf("disk%u", i);
+        cds |= (unsigned)files->is_cd[i] << i;
+        if (!files->disks[i])
+            continue;
+        disk_attach(files->disks[i], &pc->ahci->lock);
+        device_plug(pc->ahci, plug, files->disks[i]);
+    }
+    g_autofree char *mask = g_strdup_printf("%u", cds);
+    return device_set(pc->ahci, "cd", mask, error);
+}
+
+/* The firmware's names of the drives, in the order in which it is to try them: those of the kinds
+ * that `order` (disk,cd) names, port by port. */
+static GPtrArray *boot_order(const char *order, const struct machine_files *files)
+{
+    GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
+    g_auto(GStrv) kinds = g_strsplit(order, ",", -1);
+    for (char **kind = kinds; *kind; kind++)
+        for (unsigned port = 0; port < AHCI_PORTS; port++)
+            if (files->is_cd[port] ? !strcmp(*kind, "cd")
+                                   : files->disks[port] && !strcmp(*kind, "disk"))
+                g_ptr_array_add(paths, g_strdup_printf("/pci@i0cf8/*@1f,2/drive@%u/disk@0", port));
+    g_ptr_array_add(paths, NULL);
+    return paths;
+}
+
+/* A machine keeps its UUID as long as it keeps its name. */
+static void name_uuid(const char *name, uint8_t uuid[16])
+{
+    gsize length = 32;
+    uint8_t digest[32];
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    g_checksum_update(sum, (const guchar *)name, -1);
+    g_checksum_get_digest(sum, digest, &length);
+    memcpy(uuid, digest, 16);
+    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x80); /* RFC 9562: version 8, our own */
+    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+static bool describe(struct pc *pc, const struct config *config, const struct machine_files *files,
+                     GError **error)
+{
+    uint64_t top = HIGH_RAM_BASE + guest_high_ram(pc->board->guest);
+    g_autoptr(GPtrArray) order = boot_order(config->boot, files);
+    struct boot_config boot = {
+        .guest = pc->board->guest,
+        .cpus = (unsigned)config->cpus,
+        .serials = SERIAL_PORTS,
+        .hpet = config->hpet,
+        .pvpanic = true,
+        .ecam = BOOT_ECAM_SEABIOS,
+        .pci64_base = (top + GIB - 1) / GIB * GIB,
+        .pci64_size = PCI64_WINDOW,
+        .boot_order = (const char *const *)order->pdata,
+        .name = config->name,
+        .version = HV_VERSION,
+    };
+    name_uuid(config->name, boot.uuid);
+    pc->fw_cfg = fw_cfg_new();
+    return boot_tables(pc->fw_cfg, &boot, error);
+}
+
+bool pc_build(struct pc *pc, struct board *board, const struct config *config,
+              const struct machine_files *files, GError **error)
+{
+    pc->board = board;
+    pc->devices = g_ptr_array_new();
+    pc->irqs = g_ptr_array_new_with_free_func(g_free);
+    for (unsigned i = 0; i < ISA_LINES; i++)
+        irq_wire_init(&pc->isa[i]);
+    for (unsigned i = 0; i < PIRQ_LINES; i++)
+        irq_wire_init(&pc->pirq[i]);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
+        add_part(pc, &parts[i]);
+    if (config->hpet)
+        add_part(pc, &hpet_part);
+    pc->pic = part_named(pc, "pic");
+    pc->ioapic = part_named(pc, "ioapic");
+    pc->lpc = part_named(pc, "lpc");
+    pc->vga = part_named(pc, "vga");
+    pc->keyboard = part_named(pc, "i8042");
+    pc->ahci = part_named(pc, "ahci");
+    wire_controllers(pc);
+
+    unsigned slot = FIRST_FREE_SLOT;
+    for (guint i = 0; i < config->devices->len; i++)
+        if (!add_device(pc, g_ptr_array_index(config->devices, i), &slot, error))
+            return false;
+
+    if (!describe(pc, config, files, error) || !plug_disks(pc, files, error))
+        return false;
+    device_plug(part_named(pc, "fw-cfg"), "items", pc->fw_cfg);
+    device_plug(part_named(pc, "host-bridge"), "rom", files->firmware);
+    device_plug(pc->vga, "rom", files->vga_rom);
+    if (files->serial)
+        device_plug(part_named(pc, "serial0"), "line", host_stream_plug(files->serial));
+    if (files->firmware_log)
+        device_plug(part_named(pc, "debug-port"), "log", host_stream_plug(files->firmware_log));
+
+    for (guint i = 0; i < pc->devices->len; i++)
+        if (!device_start(g_ptr_array_index(pc->devices, i), error))
+            return false;
+    if (files->serial)
+        host_stream_attach(files->serial, part_named(pc, "serial0"));
+    return true;
+}
+
+void pc_finish(struct pc *pc)
+{
+    for (guint i = pc->devices ? pc->devices->len : 0; i-- > 0;)
+        device_destroy(g_ptr_array_index(pc->devices, i));
+    if (pc->devices)
+        g_ptr_array_unref(pc->devices);
+    if (pc->irqs)
+        g_ptr_array_unref(pc->irqs);
+    fw_cfg_free(pc->fw_cfg);
+}

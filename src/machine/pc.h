@@ -1,0 +1,21 @@
+/* The PC: which devices exist, at which port, on which line. One thread, before the machine runs. */
+#pragma once
+#include "machine/machine.h"
+
+struct fw_cfg;
+
+enum { ISA_LINES = 16, PIRQ_LINES = 8, AHCI_PORTS = 6, SERIAL_PORTS = 4 };
+
+struct pc {
+    struct board *board;
+    struct irq_wire isa[ISA_LINES], pirq[PIRQ_LINES];
+    GPtrArray *devices;
+    GPtrArray *irqs; /* every source on a wire */
+    struct fw_cfg *fw_cfg;
+    struct device *pic, *ioapic, *lpc, *vga, *keyboard, *ahci;
+};
+
+/* Builds and starts every device. */
+bool pc_build(struct pc *pc, struct board *board, const struct config *config,
+              const struct machine_files *files, GError **error);
+void pc_finish(struct pc *pc);

@@ -1,0 +1,7 @@
+/* hv run --trace: the guest's accesses to devices, one line each on stderr. */
+#pragma once
+#include "memory/bus.h"
+
+/* what: "all", or a list of "ports", "mmio", "unclaimed" and names of device classes. Before the
+ * vCPUs run. False when a word is unknown. */
+bool trace_start(struct bus *bus, const char *what, GError **error);

@@ -1,0 +1,204 @@
+/* The typist; see typist.h. HID usages: HUT 1.12 section 10. */
+#include "machine/typist.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+enum {
+    ROOM = 16384, /* strokes that may wait; a power of two */
+    SHIFT = 0xe1,
+    PACED = 1, /* flag of a stroke: wait until the guest has taken what came before */
+};
+
+struct stroke {
+    uint8_t usage, flags;
+    bool down;
+};
+
+struct typist {
+    struct input_source source;
+    struct device *keyboard;
+    GMutex lock; /* protects the queue; taken with the keyboard's lock held */
+    struct stroke queue[ROOM];
+    unsigned begin, used;
+    gint pumping;
+};
+
+static const struct {
+    const char *name;
+    uint8_t usage;
+} key_names[] = {
+    { "enter", 0x28 },   { "return", 0x28 },     { "esc", 0x29 },       { "escape", 0x29 },
+    { "backspace", 0x2a }, { "tab", 0x2b },      { "space", 0x2c },     { "minus", 0x2d },
+    { "equal", 0x2e },   { "capslock", 0x39 },   { "f1", 0x3a },        { "f2", 0x3b },
+    { "f3", 0x3c },      { "f4", 0x3d },         { "f5", 0x3e },        { "f6", 0x3f },
+    { "f7", 0x40 },      { "f8", 0x41 },         { "f9", 0x42 },        { "f10", 0x43 },
+    { "f11", 0x44 },     { "f12", 0x45 },        { "print", 0x46 },     { "sysrq", 0x46 },
+    { "scrolllock", 0x47 }, { "pause", 0x48 },   { "insert", 0x49 },    { "home", 0x4a },
+    { "pageup", 0x4b },  { "delete", 0x4c },     { "del", 0x4c },       { "end", 0x4d },
+    { "pagedown", 0x4e }, { "right", 0x4f },     { "left", 0x50 },      { "down", 0x51 },
+    { "up", 0x52 },      { "numlock", 0x53 },    { "kpenter", 0x58 },   { "menu", 0x65 },
+    { "ctrl", 0xe0 },    { "shift", 0xe1 },      { "alt", 0xe2 },       { "super", 0xe3 },
+    { "win", 0xe3 },     { "meta", 0xe3 },       { "rctrl", 0xe4 },     { "rshift", 0xe5 },
+    { "ralt", 0xe6 },    { "altgr", 0xe6 },      { "rsuper", 0xe7 },    { "plus", 0x57 },
+};
+
+/* The keys of a US keyboard from usage 0x1e on: without shift, and with it. */
+static const char us_plain[] = "1234567890\n\033\b\t -=[]\\\\;'`,./";
+static const char us_shift[] = "!@#$%^&*()\n\033\b\t _+{}||:\"~<>?";
+
+static bool find_character(char c, uint8_t *usage, bool *shift)
+{
+    *shift = g_ascii_isupper(c);
+    if (g_ascii_isalpha(c)) {
+        *usage = (uint8_t)(0x04 + g_ascii_tolower(c) - 'a');
+        return true;
+    }
+    if (c == '\r')
+        c = '\n';
+    const char *at = c ? strchr(us_plain, c) : NULL;
+    if (!at && c && (at = strchr(us_shift, c))) {
+        *shift = true;
+        *usage = (uint8_t)(0x1e + (at - us_shift));
+        return true;
+    }
+    if (at)
+        *usage = (uint8_t)(0x1e + (at - us_plain));
+    return at;
+}
+
+uint8_t typist_key_named(const char *name)
+{
+    uint8_t usage;
+    bool shift;
+    for (size_t i = 0; i < G_N_ELEMENTS(key_names); i++)
+        if (!g_ascii_strcasecmp(key_names[i].name, name))
+            return key_names[i].usage;
+    bool one = name[0] && !name[1];
+    return one && find_character(g_ascii_tolower(name[0]), &usage, &shift) && !shift ? usage : 0;
+}
+
+const char *typist_key_near(const char *name)
+{
+    const char *names[G_N_ELEMENTS(key_names) + 1] = { NULL };
+    for (size_t i = 0; i < G_N_ELEMENTS(key_names); i++)
+        names[i] = key_names[i].name;
+    return hv_nearest(name, names);
+}
+
+/* --- the queue ------------------------------------------------------------------------------ */
+
+static bool push(struct typist *t, struct stroke stroke)
+{
+    g_mutex_lock(&t->lock);
+    bool room = t->used < ROOM;
+    if (room)
+        t->queue[(t->begin + t->used++) % ROOM] = stroke;
+    g_mutex_unlock(&t->lock);
+    return room;
+}
+
+static bool peek(struct typist *t, struct stroke *stroke)
+{
+    g_mutex_lock(&t->lock);
+    bool any = t->used > 0;
+    if (any)
+        *stroke = t->queue[t->begin];
+    g_mutex_unlock(&t->lock);
+    return any;
+}
+
+static void pop(struct typist *t)
+{
+    g_mutex_lock(&t->lock);
+    t->begin = (t->begin + 1) % ROOM;
+    t->used--;
+    g_mutex_unlock(&t->lock);
+}
+
+/* Gives the keyboard what it takes now. Its lock is held, so one thread does this at a time. */
+static void pump_locked(struct typist *t)
+{
+    const struct input_class *input = t->keyboard->class->input;
+    struct stroke stroke;
+    if (t->pumping) /* the keyboard calls back when it takes a key */
+        return;
+    t->pumping = true;
+    while (peek(t, &stroke)) {
+        if (stroke.flags & PACED && !input->idle(t->keyboard))
+            break;
+        if (!input->key(t->keyboard, stroke.usage, stroke.down))
+            break;
+        pop(t);
+    }
+    t->pumping = false;
+}
+
+static void pump(struct typist *t)
+{
+    g_mutex_lock(&t->keyboard->lock);
+    pump_locked(t);
+    g_mutex_unlock(&t->keyboard->lock);
+}
+
+static void keyboard_changed(struct input_source *source)
+{
+    pump_locked((struct typist *)source);
+}
+
+struct typist *typist_new(struct device *keyboard)
+{
+    struct typist *t = g_new0(struct typist, 1);
+    t->source.changed = keyboard_changed;
+    t->keyboard = keyboard;
+    g_mutex_init(&t->lock);
+    return t;
+}
+
+struct input_source *typist_source(struct typist *typist)
+{
+    return &typist->source;
+}
+
+void typist_key(struct typist *t, uint8_t usage, bool down)
+{
+    push(t, (struct stroke){ usage, 0, down });
+    pump(t);
+}
+
+void typist_chord(struct typist *t, const uint8_t *usages, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        push(t, (struct stroke){ usages[i], PACED, true });
+    for (unsigned i = count; i-- > 0;)
+        push(t, (struct stroke){ usages[i], PACED, false });
+    pump(t);
+}
+
+unsigned typist_text(struct typist *t, const char *text, size_t length)
+{
+    unsigned lacking = 0;
+    for (size_t i = 0; i < length; i++) {
+        uint8_t usage;
+        bool shift;
+        if (!find_character(text[i], &usage, &shift)) {
+            lacking += (text[i] & 0xc0) != 0x80; /* each UTF-8 character once */
+            continue;
+        }
+        if (shift)
+            push(t, (struct stroke){ SHIFT, PACED, true });
+        push(t, (struct stroke){ usage, PACED, true });
+        push(t, (struct stroke){ usage, PACED, false });
+        if (shift)
+            push(t, (struct stroke){ SHIFT, PACED, false });
+    }
+    pump(t);
+    return lacking;
+}
+
+bool typist_busy(struct typist *t)
+{
+    struct stroke stroke;
+    return peek(t, &stroke);
+}

@@ -1,0 +1,92 @@
+/* Virtual CPUs: one thread each, and the states they go through.
+ *
+ *            start                    stop (any state)
+ *   PAUSED ----------> RUNNING ---------------------------> STOPPED
+ *     ^    <----------    |
+ *     |       pause       | crash: KVM cannot go on
+ *     |                   v
+ *     |                CRASHED ------> (stop)
+ *
+ * A vCPU thread runs the guest, and the devices its exits touch, until a mail arrives; then it
+ * completes the access it is in and parks. vcpus_pause returns when all are parked: only then may
+ * others touch vCPU state or reset devices. Called from the machine's thread, but for what says
+ * "any thread". */
+#pragma once
+#include "bus/device.h"
+#include "libkvm/kvm.h"
+
+enum { MAX_VCPUS = 64 };
+
+struct vcpus;
+
+/* What the machine is told; called on a vCPU's thread with no lock held. */
+struct vcpu_events {
+    /* The guest cannot go on: why, the registers and the code bytes, as text. The vCPU is parked. */
+    void (*crashed)(void *opaque, const char *report);
+};
+
+/* The machine's parts that exits reach. */
+struct vcpu_host {
+    const struct kvm *kvm;
+    const struct kvm_vm *vm;
+    struct bus *bus;
+    struct guest *guest;
+    struct device *pic;    /* acknowledged by vCPU 0; may be NULL */
+    struct device *ioapic; /* told of EOIs; may be NULL */
+    const struct vcpu_events *events;
+    void *opaque;
+};
+
+/* Creates `count` vCPUs in reset state, parked. cpu: "host" and feature changes ("host,-avx512f"). */
+struct vcpus *vcpus_new(const struct vcpu_host *host, unsigned count, const char *cpu,
+                        GError **error);
+/* Stops and frees; NULL is allowed. */
+void vcpus_free(struct vcpus *vcpus);
+
+void vcpus_start(struct vcpus *vcpus);
+void vcpus_pause(struct vcpus *vcpus);
+/* Only while paused: back to the reset state. */
+void vcpus_reset(struct vcpus *vcpus);
+/* Any thread: asks all to park, without waiting (a guest asked for a reset: not one more step). */
+void vcpus_hold(struct vcpus *vcpus);
+
+/* Any thread: the PIC's INTR pin, as the end of its wire; leads to vCPU 0. */
+struct irq_input vcpus_intr(struct vcpus *vcpus);
+
+/* Only while paused: all of the architectural state, appended; and taken back. */
+bool vcpus_save(struct vcpus *vcpus, GByteArray *out, GError **error);
+bool vcpus_load(struct vcpus *vcpus, const uint8_t **in, size_t *length, GError **error);
+
+/* --- inside src/vcpu ------------------------------------------------------------------------ */
+
+struct vcpu {
+    struct vcpus *set;
+    const struct vcpu_host *host;
+    unsigned id;
+    struct kvm_vcpu kvm;
+    GThread *thread;
+    gpointer posix_thread; /* a pthread_t, once the thread runs */
+    struct bus_reader reader; /* its own thread only */
+    GByteArray *pristine;     /* the reset state */
+
+    /* The mailbox: written by others, read by its thread before each entry to the guest. */
+    gint quit, park, intr;
+    bool crashed; /* its own thread, or while parked */
+};
+
+/* What an exit wants of the loop. */
+enum exit_result { EXIT_RESUME, EXIT_CRASHED };
+
+/* Handles vcpu->kvm.run after KVM_RUN returned 0 (exits.c). */
+enum exit_result exit_handle(struct vcpu *vcpu);
+/* KVM_RUN itself failed. */
+void exit_report_error(struct vcpu *vcpu, int error);
+
+/* The CPUID table for vCPU `id` of `count` (cpuid.c), from what the host supports. */
+bool cpuid_parse(struct kvm_cpuid_table *table, const char *cpu, GError **error);
+void cpuid_for_vcpu(struct kvm_cpuid_table *table, unsigned id, unsigned count);
+
+/* All state of a stopped vCPU, as bytes (parts.c). */
+bool parts_save(struct vcpu *vcpu, const struct kvm_msr_names *msrs, GByteArray *out,
+                GError **error);
+bool parts_load(struct vcpu *vcpu, const uint8_t **in, size_t *length, GError **error);

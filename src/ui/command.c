@@ -100,6 +100,7 @@ static void run_help(struct viewer *viewer, const struct command *command)
 {
     (void)command;
     viewer->help = !viewer->help;
+    viewer_take_input(viewer);
 }
 
 static void run_menu(struct viewer *viewer, const struct command *command)

@@ -44,7 +44,7 @@ static void cancel(struct viewer *viewer)
 
 static const struct question questions[] = {
     [DIALOG_CLOSE] = { "Close this machine?",
-                       "It can also go on without a window: 'hv open' shows it again.",
+                       "In the background it goes on; 'hv open' shows it again.",
                        { { "Shut down", false, shut_down },
                          { "Power off (unsaved work is lost)", true, power_off },
                          { "Keep running in the background", false, keep_running },

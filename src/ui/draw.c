@@ -157,6 +157,18 @@ int draw_text_height(struct draw *draw, enum draw_font font)
     return draw_px(draw, font_points[font] + 3);
 }
 
+char *draw_shorten(struct draw *draw, enum draw_font font, const char *text, int width)
+{
+    char *cut = g_strdup(text);
+    for (glong keep = g_utf8_strlen(text, -1) - 1;
+         keep > 0 && draw_text_width(draw, font, cut) > width; keep--) {
+        g_autofree char *start = g_utf8_substring(text, 0, keep);
+        g_free(cut);
+        cut = g_strconcat(start, "\u2026", NULL);
+    }
+    return cut;
+}
+
 /* The text as a texture, from the cache. A wrapped text (wrap > 0 pixels) is centred. */
 static SDL_Texture *text_texture(struct draw *draw, enum draw_font font, enum draw_colour colour,
                                  const char *text, int wrap)

@@ -47,6 +47,8 @@ int draw_text_height(struct draw *draw, enum draw_font font);
  * font. */
 int draw_text(struct draw *draw, enum draw_font font, enum draw_colour colour, const char *text,
               int x, int y, int height);
+/* The text, cut and ended by an ellipsis if it is wider than `width`. */
+char *draw_shorten(struct draw *draw, enum draw_font font, const char *text, int width);
 /* Text of several lines, wrapped at `width`, centred in it. Returns its height. */
 int draw_paragraph(struct draw *draw, enum draw_font font, enum draw_colour colour,
                    const char *text, int x, int y, int width);

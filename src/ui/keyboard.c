@@ -95,17 +95,17 @@ static enum keyboard_verdict host_key_event(struct keyboard *keyboard, bool down
     return tapped ? KEYBOARD_TAPPED : KEYBOARD_NOTHING;
 }
 
-enum keyboard_verdict keyboard_event(struct keyboard *keyboard, uint32_t scancode, bool down,
-                                     uint8_t *usage)
+enum keyboard_verdict keyboard_event(struct keyboard *keyboard, uint32_t scancode,
+                                     enum keyboard_change change, uint8_t *usage)
 {
     *usage = usage_of(scancode);
     if (!*usage)
         return KEYBOARD_NOTHING;
     if (*usage == keyboard->host_key)
-        return host_key_event(keyboard, down);
-    if (!down) {
-        bool held = keyboard->down[*usage];
-        keyboard->down[*usage] = false;
+        return host_key_event(keyboard, change != KEYBOARD_UP);
+    bool held = keyboard->down[*usage];
+    if (change != KEYBOARD_DOWN) {
+        keyboard->down[*usage] = held && change == KEYBOARD_REPEAT;
         return held ? KEYBOARD_GUEST : KEYBOARD_NOTHING;
     }
     if (keyboard->host_held) {

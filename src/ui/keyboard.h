@@ -77,10 +77,12 @@ bool keyboard_host_key(struct keyboard *keyboard, const char *name, GError **err
 /* The name of the host key for people: "Right Ctrl". */
 const char *keyboard_host_name(const struct keyboard *keyboard);
 
-/* Judges a key event of the window. A press that repeats (the host's typematic) passes as another
- * press; the release of a key that the guest does not hold is nothing. */
-enum keyboard_verdict keyboard_event(struct keyboard *keyboard, uint32_t scancode, bool down,
-                                     uint8_t *usage);
+enum keyboard_change { KEYBOARD_UP, KEYBOARD_DOWN, KEYBOARD_REPEAT };
+
+/* Judges a key event of the window. A repeat (the host's typematic) passes as another press; the
+ * repeat or release of a key that the guest does not hold is nothing. */
+enum keyboard_verdict keyboard_event(struct keyboard *keyboard, uint32_t scancode,
+                                     enum keyboard_change change, uint8_t *usage);
 
 /* All keys up, for the loss of the focus and the viewer's own dialogs: calls `release` for each key
  * that the guest holds. */

@@ -190,30 +190,39 @@ static char *mouse_hint(const struct viewer *viewer)
     return g_strdup("click to use the mouse");
 }
 
-/* Name, state and the hint, as much as fits between x and end. */
+/* Name, state and the hint, as much as fits between x and end. Who cannot get his mouse back needs
+ * the hint more than the name, which the title bar has too. */
 static void draw_middle(struct viewer *viewer, int x, int end)
 {
     int height = px(viewer, STRIP_POINTS), padding = px(viewer, PADDING), mark = px(viewer, 7);
-    SDL_Rect clip = { x, 0, MAX(end - x, 0), height };
-    SDL_RenderSetClipRect(viewer->window.renderer, &clip);
-    if (viewer->message) {
-        draw_text(viewer->draw, FONT_TEXT, COLOUR_DISK, viewer->message, x + padding, 0, height);
-        SDL_RenderSetClipRect(viewer->window.renderer, NULL);
-        return;
-    }
-    int at = x + padding;
-    draw_box(viewer->draw, (struct box){ at, (height - mark) / 2, mark, mark },
-             state_colour(viewer));
-    at += mark + px(viewer, 6);
-    at += draw_text(viewer->draw, FONT_TEXT, COLOUR_TEXT, viewer->name, at, 0, height);
-    at += px(viewer, 6);
-    at += draw_text(viewer->draw, FONT_TEXT, COLOUR_FAINT, panel_state_word(viewer), at, 0, height);
+    int gap = px(viewer, 6), at = x + padding;
+    const char *word = panel_state_word(viewer);
     g_autofree char *hint = mouse_hint(viewer);
-    int width = draw_text_width(viewer->draw, FONT_TEXT, hint);
-    if (at + 2 * padding + width <= end)
+    int hint_width = draw_text_width(viewer->draw, FONT_TEXT, hint);
+    int width = mark + 2 * gap + draw_text_width(viewer->draw, FONT_TEXT, viewer->name) +
+                draw_text_width(viewer->draw, FONT_TEXT, word);
+    bool both = at + width + 2 * padding + hint_width <= end;
+    SDL_RenderSetClipRect(viewer->window.renderer, &(SDL_Rect){ x, 0, MAX(end - x, 1), height });
+    if (both || !viewer->mouse.grabbed) {
+        draw_box(viewer->draw, (struct box){ at, (height - mark) / 2, mark, mark },
+                 state_colour(viewer));
+        at += mark + gap;
+        at += draw_text(viewer->draw, FONT_TEXT, COLOUR_TEXT, viewer->name, at, 0, height) + gap;
+        draw_text(viewer->draw, FONT_TEXT, COLOUR_FAINT, word, at, 0, height);
+    }
+    if (both || viewer->mouse.grabbed)
         draw_text(viewer->draw, FONT_TEXT, viewer->mouse.grabbed ? COLOUR_DISK : COLOUR_FAINT, hint,
-                  end - width - padding, 0, height);
+                  end - hint_width - padding, 0, height);
     SDL_RenderSetClipRect(viewer->window.renderer, NULL);
+}
+
+/* The message of the moment, over everything right of the menus. */
+static void draw_message(struct viewer *viewer, int x)
+{
+    int width = viewer->window.room.width - x - 2 * px(viewer, PADDING);
+    g_autofree char *text = draw_shorten(viewer->draw, FONT_TEXT, viewer->message, width);
+    draw_text(viewer->draw, FONT_TEXT, COLOUR_DISK, text, x + px(viewer, PADDING), 0,
+              px(viewer, STRIP_POINTS));
 }
 
 void panel_draw(struct viewer *viewer)
@@ -233,7 +242,10 @@ void panel_draw(struct viewer *viewer)
                   box.x + px(viewer, PADDING), 0, box.height);
     }
     struct box last = name_box(viewer, MENUS - 1);
-    draw_middle(viewer, last.x + last.width, draw_lamps(viewer));
+    if (viewer->message)
+        draw_message(viewer, last.x + last.width);
+    else
+        draw_middle(viewer, last.x + last.width, draw_lamps(viewer));
     draw_menu(viewer);
 }
 
@@ -255,7 +267,7 @@ static char *state_hint(const struct viewer *viewer)
 {
     const char *host = keyboard_host_name(&viewer->keyboard);
     if (viewer->update.gone)
-        return g_strdup("Close the window to go on.");
+        return g_strdup("Close the window to finish.");
     if (viewer->update.model.state == STATE_CRASHED)
         return g_strdup_printf("%s+R resets it, closing the window ends it.", host);
     if (viewer->update.model.state == STATE_DISK_FULL)
@@ -293,7 +305,7 @@ void panel_open_menu(struct viewer *viewer, enum menu menu)
     viewer->panel.item = -1;
     viewer->dirty = true;
     if (menu != MENU_NONE)
-        viewer_grab(viewer, false);
+        viewer_take_input(viewer);
 }
 
 static enum menu name_at(const struct viewer *viewer, int x, int y)

@@ -80,5 +80,10 @@ void screenshot_take(struct viewer *viewer)
     g_autofree char *path =
         screenshot_write(pictures ? pictures : fallback, viewer->name, viewer->update.pixels,
                          model->width, model->height, &error);
-    viewer_say(viewer, path ? "Saved %s" : "No screenshot: %s", path ? path : error->message);
+    if (!path)
+        viewer_say(viewer, "No screenshot: %s", error->message);
+    else if (g_str_has_prefix(path, g_get_home_dir()))
+        viewer_say(viewer, "Saved ~%s", path + strlen(g_get_home_dir()));
+    else
+        viewer_say(viewer, "Saved %s", path);
 }

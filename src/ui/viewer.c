@@ -59,6 +59,12 @@ void viewer_grab(struct viewer *viewer, bool grab)
     viewer->dirty = true;
 }
 
+void viewer_take_input(struct viewer *viewer)
+{
+    release_keys(viewer);
+    viewer_grab(viewer, false);
+}
+
 void viewer_leave(struct viewer *viewer, int status)
 {
     if (!viewer->leaving)
@@ -80,8 +86,7 @@ void viewer_show_dialog(struct viewer *viewer, enum dialog_kind kind)
         leave_over(viewer);
         return;
     }
-    release_keys(viewer);
-    viewer_grab(viewer, false);
+    viewer_take_input(viewer);
     panel_open_menu(viewer, MENU_NONE);
     viewer->help = false;
     viewer->dialog = (struct dialog){ .kind = kind };
@@ -165,33 +170,48 @@ static void take_news(struct viewer *viewer)
 /* --- events ------------------------------------------------------------------------------------
  */
 
+/* A key for the viewer's own dialog, menu or help. */
+static void own_key(struct viewer *viewer, uint8_t usage)
+{
+    if (viewer->dialog.kind != DIALOG_NONE)
+        dialog_key(viewer, usage);
+    else if (viewer->panel.open != MENU_NONE)
+        panel_key(viewer, usage);
+    else
+        viewer->help = false;
+    viewer->dirty = true;
+}
+
 static void key_event(struct viewer *viewer, const SDL_KeyboardEvent *key)
 {
     uint8_t usage;
-    bool down = key->type == SDL_KEYDOWN;
+    enum keyboard_change change = key->type == SDL_KEYUP ? KEYBOARD_UP
+                                  : key->repeat          ? KEYBOARD_REPEAT
+                                                         : KEYBOARD_DOWN;
     bool own =
         viewer->help || viewer->dialog.kind != DIALOG_NONE || viewer->panel.open != MENU_NONE;
-    enum keyboard_verdict verdict =
-        keyboard_event(&viewer->keyboard, key->keysym.scancode, down, &usage);
-    if (verdict == KEYBOARD_TAPPED) {
+    switch (keyboard_event(&viewer->keyboard, key->keysym.scancode, change, &usage)) {
+    case KEYBOARD_TAPPED:
         viewer_grab(viewer, false);
-    } else if (verdict == KEYBOARD_COMMAND) {
+        break;
+    case KEYBOARD_COMMAND: {
         const struct command *command = command_of_letter(usage);
-        if (command && !key->repeat && viewer->dialog.kind == DIALOG_NONE) {
+        if (command && viewer->dialog.kind == DIALOG_NONE) {
             viewer->dirty = true;
             command->run(viewer, command);
         }
-    } else if (verdict == KEYBOARD_GUEST && own) {
-        viewer->keyboard.down[usage] = false; /* the guest never saw it */
-        if (down && viewer->dialog.kind != DIALOG_NONE)
-            dialog_key(viewer, usage);
-        else if (down && viewer->panel.open != MENU_NONE)
-            panel_key(viewer, usage);
-        else if (down)
-            viewer->help = false;
-        viewer->dirty = true;
-    } else if (verdict == KEYBOARD_GUEST) {
-        viewer_key(viewer, usage, down);
+        break;
+    }
+    case KEYBOARD_GUEST:
+        if (own) {
+            viewer->keyboard.down[usage] = false; /* the guest never sees it */
+            own_key(viewer, usage);
+        } else {
+            viewer_key(viewer, usage, change != KEYBOARD_UP);
+        }
+        break;
+    case KEYBOARD_NOTHING:
+        break;
     }
 }
 
@@ -243,8 +263,7 @@ static void window_event(struct viewer *viewer, const SDL_WindowEvent *event)
         viewer_show_dialog(viewer, DIALOG_CLOSE);
         break;
     case SDL_WINDOWEVENT_FOCUS_LOST:
-        release_keys(viewer);
-        viewer_grab(viewer, false);
+        viewer_take_input(viewer);
         break;
     case SDL_WINDOWEVENT_SIZE_CHANGED:
     case SDL_WINDOWEVENT_DISPLAY_CHANGED:

@@ -44,6 +44,8 @@ void viewer_key(struct viewer *viewer, uint8_t usage, bool down);
 void viewer_action(struct viewer *viewer, enum display_action action);
 void viewer_say(struct viewer *viewer, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void viewer_grab(struct viewer *viewer, bool grab);
+/* Keys and mouse are the viewer's own now: the guest's keys go up, the mouse is free. */
+void viewer_take_input(struct viewer *viewer);
 void viewer_show_dialog(struct viewer *viewer, enum dialog_kind kind);
 void viewer_leave(struct viewer *viewer, int status);
 

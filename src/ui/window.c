@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-enum { TEXT_WIDTH = 720, TEXT_HEIGHT = 400, SHARP_MAX = 8192 };
+enum { TEXT_WIDTH = 720, TEXT_HEIGHT = 400, SHARP_MAX = SCREEN_MAX_WIDTH * SCREEN_MAX_HEIGHT };
 
 /* The largest picture that a window on this screen has room for, in points. */
 static struct box most_room(struct window *window)
@@ -154,8 +154,7 @@ static SDL_Texture *sharpen(struct window *window, struct box place)
 {
     int width = (int)window->width, height = (int)window->height;
     int x = (place.width + width - 1) / width, y = (place.height + height - 1) / height;
-    if (place.width < width || place.height < height || width * x > SHARP_MAX ||
-        height * y > SHARP_MAX)
+    if (place.width < width || place.height < height || (int64_t)width * x * height * y > SHARP_MAX)
         return NULL;
     int have_w = 0, have_h = 0;
     if (window->sharp)

@@ -65,8 +65,8 @@ void fake_fill(struct fake_machine *fake, struct rectangle part, uint32_t colour
 
 void fake_damage(struct fake_machine *fake, struct rectangle part)
 {
-    fake_send(fake, &(struct display_message){
-                        DISPLAY_DAMAGE, part.x, part.y, part.width, part.height, "" });
+    fake_send(fake, &(struct display_message){ DISPLAY_DAMAGE, part.x, part.y, part.width,
+                                               part.height, "" });
 }
 
 void fake_state(struct fake_machine *fake, enum display_state state, uint32_t lamps, uint32_t disk,

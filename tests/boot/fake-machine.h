@@ -8,9 +8,9 @@
 #include "bus/screen.h"
 
 struct fake_machine {
-    int socket;  /* our end */
-    int window;  /* the window's end: for hv-view --fd */
-    int frame;   /* memfd */
+    int socket; /* our end */
+    int window; /* the window's end: for hv-view --fd */
+    int frame;  /* memfd */
     uint32_t *pixels;
     uint32_t width, height;
     struct display_message last; /* received */

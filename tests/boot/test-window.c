@@ -27,7 +27,8 @@ struct desk {
 
 static const char *view_program;
 
-/* --- the desk: an X server and a window -------------------------------------------------------- */
+/* --- the desk: an X server and a window --------------------------------------------------------
+ */
 
 static void die_with_parent(gpointer data)
 {
@@ -42,8 +43,8 @@ static void start_server(struct desk *desk)
     g_assert_cmpint(pipe(ends), ==, 0);
     desk->directory = g_dir_make_tmp("hv-window-XXXXXX", NULL);
     g_autofree char *fd = g_strdup_printf("%d", ends[1]);
-    char *argv[] = { "Xvfb", "-displayfd",         fd,     "-screen",        "0", "1280x1024x24",
-                     "-nolisten", "tcp", "-fbdir", desk->directory, NULL };
+    char *argv[] = { "Xvfb",      "-displayfd", fd,       "-screen",       "0", "1280x1024x24",
+                     "-nolisten", "tcp",        "-fbdir", desk->directory, NULL };
     g_autoptr(GError) error = NULL;
     g_spawn_async(NULL, argv, NULL,
                   G_SPAWN_SEARCH_PATH | G_SPAWN_LEAVE_DESCRIPTORS_OPEN | G_SPAWN_DO_NOT_REAP_CHILD |
@@ -164,7 +165,8 @@ static void desk_finish(struct desk *desk)
     g_free(desk->display);
 }
 
-/* --- what is on the screen ----------------------------------------------------------------------- */
+/* --- what is on the screen -----------------------------------------------------------------------
+ */
 
 static uint32_t big_endian(const char *file, size_t offset)
 {
@@ -241,7 +243,8 @@ static void show_fields(struct desk *desk)
     g_assert_true(pixel_becomes(desk, 100, STRIP_POINTS + 100, RED));
 }
 
-/* --- the tests ------------------------------------------------------------------------------------ */
+/* --- the tests
+ * ------------------------------------------------------------------------------------ */
 
 static void picture(void)
 {
@@ -303,10 +306,14 @@ static void keys(void)
     static const struct {
         const char *name;
         uint8_t usage;
-    } some[] = { { "Pause", KEY_PAUSE },       { "Print", KEY_PRINT },
-                 { "F12", 0x45 },              { "KP_Enter", 0x58 },
-                 { "Super_L", KEY_LEFT_META }, { "XF86AudioMute", 0x7f },
-                 { "Delete", KEY_DELETE },     { "ISO_Level3_Shift", KEY_RIGHT_ALT } };
+    } some[] = { { "Pause", KEY_PAUSE },
+                 { "Print", KEY_PRINT },
+                 { "F12", 0x45 },
+                 { "KP_Enter", 0x58 },
+                 { "Super_L", KEY_LEFT_META },
+                 { "XF86AudioMute", 0x7f },
+                 { "Delete", KEY_DELETE },
+                 { "ISO_Level3_Shift", KEY_RIGHT_ALT } };
     for (size_t i = 0; i < G_N_ELEMENTS(some); i++) {
         g_autofree char *arguments = g_strdup_printf("key %s", some[i].name);
         act(&desk, arguments);

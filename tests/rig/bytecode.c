@@ -122,6 +122,8 @@ static void user(struct rig *rig, struct code *code)
         dev->class->receive(dev, &b, 1);
     if (dev->class->power_button && a == 7)
         dev->class->power_button(dev);
+    if (dev->class->change_medium)
+        dev->class->change_medium(dev, a, b & 1 ? &rig->disk->disk : NULL);
     if (dev->class->controller && dev->class->controller->input)
         dev->class->controller->input(dev, a % 24, b & 1);
     if (dev->class->controller && dev->class->controller->acknowledge && b & 2)

@@ -55,9 +55,11 @@ static void view_close(struct view *view)
 static bool view_wait(struct view *view, int timeout_ms)
 {
     struct display_message message;
+    gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     for (;;) {
         struct pollfd wait = { view->fd, POLLIN, 0 };
-        if (poll(&wait, 1, timeout_ms) <= 0 ||
+        gint64 left = (end - g_get_monotonic_time()) / 1000;
+        if (left <= 0 || poll(&wait, 1, (int)left) <= 0 ||
             recv(view->fd, &message, sizeof message, 0) != sizeof message)
             return false;
         if (message.kind == DISPLAY_MODE) {

@@ -86,12 +86,19 @@ static void state_told(void *opaque, enum display_state state, const char *why)
 
 /* --- to the viewers ------------------------------------------------------------------------- */
 
+static gboolean tell_gone(void *data)
+{
+    struct display *d = data;
+    d->gone(d->gone_opaque);
+    return G_SOURCE_REMOVE;
+}
+
 static void drop(struct display *d, struct viewer *v)
 {
     close(v->fd);
     v->fd = -1;
     if (atomic_fetch_sub(&d->viewers, 1) == 1 && d->gone)
-        g_main_context_invoke(NULL, (GSourceFunc)(void (*)(void))d->gone, d->gone_opaque);
+        g_main_context_invoke(NULL, tell_gone, d);
 }
 
 /* False when the viewer cannot take it now; a dead one is dropped. */

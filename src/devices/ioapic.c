@@ -7,8 +7,6 @@
  */
 #include "bus/device.h"
 
-#include <string.h>
-
 enum { BASE = 0xfec00000, SIZE = 4096, PINS = 24, VERSION = 0x20 };
 
 /* Memory-mapped registers (3.1; EOI: ICH9 13.5.4). */

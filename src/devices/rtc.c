@@ -11,8 +11,6 @@
  * over a reset. The sizes of the memory are written at each reset, as firmware would. */
 #include "bus/device.h"
 
-#include <string.h>
-
 enum { PORT = 0x70, BANK_SIZE = 128, NMI_OFF = 0x80 };
 
 /* The address map (figure 11), and bytes of PC firmware. */

@@ -399,6 +399,79 @@ static void sleeps(struct fixture *f, const void *unused)
     g_assert_cmpuint(edges(rig), ==, 4);
 }
 
+static void ring(void *owner)
+{
+    *(bool *)owner = true;
+}
+
+/* Lets a second pass, in which fewer than `callbacks` timers run. */
+static bool quiet(struct rig *rig, unsigned callbacks)
+{
+    struct timer end;
+    GMutex lock;
+    bool rang = false;
+    g_mutex_init(&lock);
+    timer_init(&end, rig->board.clock, &lock, ring, &rang);
+    timer_set(&end, clock_now(rig->board.clock) + NS_PER_SECOND);
+    clock_advance(rig->board.clock, NS_PER_SECOND, callbacks);
+    timer_finish(&end);
+    g_mutex_clear(&lock);
+    return rang;
+}
+
+static unsigned acknowledge(struct device *pic)
+{
+    g_mutex_lock(&pic->lock);
+    unsigned vector = pic->class->controller->acknowledge(pic);
+    g_mutex_unlock(&pic->lock);
+    return vector;
+}
+
+/* As in a PC: IRQ0 ends in pin 0 of the 8259 and pin 2 of the I/O APIC. While neither can use an
+ * edge, no timer runs; the 8259 keeps one edge as ever, the I/O APIC none. */
+static void idle_pc(struct fixture *f, const void *unused)
+{
+    static const uint8_t icws[][2] = { { 0x20, 0x11 }, { 0x21, 8 }, { 0x21, 4 }, { 0x21, 1 } };
+    struct rig *rig = f->rig;
+    struct device *pic = device_create(device_class_find("i8259"), &rig->board, NULL);
+    struct device *ioapic = device_create(device_class_find("ioapic"), &rig->board, NULL);
+    struct irq_wire *wire = &rig_line(rig, "irq")->wire;
+    (void)unused;
+    g_assert_true(device_start(pic, NULL) && device_start(ioapic, NULL));
+    wire->inputs = 0;
+    irq_wire_to(wire, device_irq_input(pic, 0));
+    irq_wire_to(wire, device_irq_input(ioapic, 2));
+    for (unsigned i = 0; i < G_N_ELEMENTS(icws); i++)
+        rig_out(rig, icws[i][0], 1, icws[i][1]);
+    rig_out(rig, 0x21, 1, 0xff);
+    program(rig, 0, 2, 11932); /* 100 Hz */
+    g_assert_true(quiet(rig, 3));
+    g_assert_true(quiet(rig, 1));
+    g_assert_cmphex(rig_in(rig, 0x20, 1), ==, 0x01); /* one edge waits */
+    g_assert_cmpuint(rig->msis, ==, 0);
+
+    rig_out(rig, 0x21, 1, 0xfe);
+    g_assert_cmphex(acknowledge(pic), ==, 0x08);
+    rig_out(rig, 0x20, 1, 0x20);
+    g_assert_cmphex(rig_in(rig, 0x20, 1), ==, 0); /* those that went by are not made up for */
+    clock_advance(rig->board.clock, NS_PER_SECOND / 100, 0);
+    g_assert_cmphex(acknowledge(pic), ==, 0x08);
+    rig_out(rig, 0x20, 1, 0x20);
+    g_assert_false(quiet(rig, 1));
+
+    rig_out(rig, 0x21, 1, 0xff);
+    g_assert_true(quiet(rig, 3));
+    rig_store(rig, 0xfec00000, 4, 0x14);
+    rig_store(rig, 0xfec00010, 4, 0x30);
+    g_assert_cmpuint(rig->msis, ==, 0);
+    clock_advance(rig->board.clock, NS_PER_SECOND, 0);
+    g_assert_cmpuint(rig->msis, ==, 100);
+
+    device_destroy(ioapic);
+    device_destroy(pic);
+    wire->inputs = 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -419,6 +492,7 @@ int main(int argc, char **argv)
         { "/i8254/port-b", port_b },
         { "/i8254/edge-by-programming", edge_by_programming },
         { "/i8254/sleep", sleeps },
+        { "/i8254/idle-pc", idle_pc },
     };
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)

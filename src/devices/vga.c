@@ -177,6 +177,8 @@ static uint16_t dispi_read_register(const struct vga *vga, unsigned index)
         return limits ? SCREEN_MAX_HEIGHT : regs->dispi[index];
     case DISPI_BPP:
         return limits ? 32 : regs->dispi[index];
+    case DISPI_VIRT_WIDTH:
+        return (uint16_t)vga_virtual_width(regs);
     case DISPI_VIRT_HEIGHT: {
         uint64_t room = vga_is_linear(regs) ? vga->vram_size : vga->vram_size / 4;
         return (uint16_t)MIN(room / MAX(vga_stride(regs), 1), UINT16_MAX);
@@ -210,8 +212,10 @@ static void dispi_enable(struct vga *vga, uint16_t value)
 static void dispi_write_register(struct vga *vga, unsigned index, uint16_t value)
 {
     struct vga_regs *regs = &vga->regs;
-    uint16_t *reg = &regs->dispi[index % DISPI_COUNT];
     int limit = index == DISPI_XRES ? SCREEN_MAX_WIDTH : SCREEN_MAX_HEIGHT;
+    if (index >= DISPI_COUNT)
+        return;
+    uint16_t *reg = &regs->dispi[index];
     switch (index) {
     case DISPI_ID:
         if (value >= DISPI_ID0 && value <= DISPI_ID5)
@@ -235,8 +239,6 @@ static void dispi_write_register(struct vga *vga, unsigned index, uint16_t value
             *reg = value;
         break;
     case DISPI_VIRT_WIDTH:
-        *reg = MAX(value, regs->dispi[DISPI_XRES]);
-        break;
     case DISPI_X_OFFSET:
     case DISPI_Y_OFFSET:
         *reg = value;

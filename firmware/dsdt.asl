@@ -318,7 +318,7 @@ DefinitionBlock ("", "DSDT", 1, "HV", "HVPC", 1)
                     })
                 }
 
-                Device (MISC) // ports and addresses that no driver looks for
+                Device (MISC) // ports that no driver looks for
                 {
                     Name (_HID, EisaId ("PNP0C02"))
                     Name (_UID, One)
@@ -328,8 +328,6 @@ DefinitionBlock ("", "DSDT", 1, "HV", "HVPC", 1)
                         IO (Decode16, 0x0092, 0x0092, 0x01, 0x01) // fast A20 and reset
                         IO (Decode16, 0x00B2, 0x00B2, 0x01, 0x02) // APM
                         IO (Decode16, 0x0600, 0x0600, 0x01, 0x80) // power management
-                        Memory32Fixed (ReadWrite, 0xFEC00000, 0x00001000) // I/O APIC
-                        Memory32Fixed (ReadWrite, 0xFEE00000, 0x00100000) // local APICs and MSIs
                     })
                 }
 

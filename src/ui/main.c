@@ -153,6 +153,7 @@ int main(int argc, char **argv)
         SDL_Quit();
     }
     guard->ours = true;
+    g_free(viewer.name);
     options_free(&options);
     return error ? fail("window", error) : viewer.status;
 }

@@ -401,5 +401,4 @@ void viewer_finish(struct viewer *viewer)
     window_close(&viewer->window);
     g_free(viewer->message);
     g_free(viewer->title);
-    g_free(viewer->name);
 }

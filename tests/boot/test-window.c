@@ -57,23 +57,30 @@ static void start_server(struct desk *desk)
     desk->display = g_strdup_printf(":%d", atoi(number));
 }
 
+static GPid start_program(struct desk *desk, char **argv)
+{
+    GPid pid = 0;
+    g_auto(GStrv) environment = g_get_environ();
+    environment = g_environ_setenv(environment, "DISPLAY", desk->display, TRUE);
+    environment = g_environ_setenv(environment, "HOME", desk->directory, TRUE);
+    environment = g_environ_setenv(environment, "SDL_RENDER_DRIVER", "software", FALSE);
+    /* For builds with sanitizers: the libraries that SDL loads leak a little. */
+    environment = g_environ_setenv(environment, "ASAN_OPTIONS", "detect_leaks=0", TRUE);
+    environment = g_environ_unsetenv(environment, "WAYLAND_DISPLAY");
+    environment = g_environ_unsetenv(environment, "XDG_CONFIG_HOME");
+    g_autoptr(GError) error = NULL;
+    g_spawn_async(NULL, argv, environment,
+                  G_SPAWN_LEAVE_DESCRIPTORS_OPEN | G_SPAWN_DO_NOT_REAP_CHILD, die_with_parent, NULL,
+                  &pid, &error);
+    g_assert_no_error(error);
+    return pid;
+}
+
 static void start_viewer(struct desk *desk)
 {
     g_autofree char *fd = g_strdup_printf("%d", desk->fake.window);
     char *argv[] = { (char *)view_program, "--fd", fd, "--name", "demo", NULL };
-    g_auto(GStrv) environment = g_get_environ();
-    environment = g_environ_setenv(environment, "DISPLAY", desk->display, TRUE);
-    environment = g_environ_setenv(environment, "HOME", desk->directory, TRUE);
-    environment = g_environ_setenv(environment, "SDL_RENDER_DRIVER", "software", TRUE);
-    environment = g_environ_unsetenv(environment, "WAYLAND_DISPLAY");
-    environment = g_environ_unsetenv(environment, "XDG_CONFIG_HOME");
-    /* For builds with sanitizers: the libraries that SDL loads leak a little. */
-    environment = g_environ_setenv(environment, "ASAN_OPTIONS", "detect_leaks=0", TRUE);
-    g_autoptr(GError) error = NULL;
-    g_spawn_async(NULL, argv, environment,
-                  G_SPAWN_LEAVE_DESCRIPTORS_OPEN | G_SPAWN_DO_NOT_REAP_CHILD, die_with_parent, NULL,
-                  &desk->viewer, &error);
-    g_assert_no_error(error);
+    desk->viewer = start_program(desk, argv);
     close(desk->fake.window);
 }
 
@@ -127,11 +134,16 @@ static void window_size(struct desk *desk, int *width, int *height)
     *height = atoi(h + 7);
 }
 
-static void desk_start(struct desk *desk)
+static void desk_prepare(struct desk *desk)
 {
     *desk = (struct desk){ 0 };
     start_server(desk);
     fake_start(&desk->fake);
+}
+
+static void desk_start(struct desk *desk)
+{
+    desk_prepare(desk);
     start_viewer(desk);
     find_window(desk);
 }
@@ -463,6 +475,103 @@ static void overlays(void)
     desk_finish(&desk);
 }
 
+/* A click on a point of the window. */
+static void click(struct desk *desk, int x, int y)
+{
+    g_autofree char *arguments =
+        g_strdup_printf("mousemove --sync %d %d click 1", desk->x + x, desk->y + y);
+    act(desk, arguments);
+}
+
+static void comforts(void)
+{
+    struct desk desk;
+    desk_start(&desk);
+    show_fields(&desk);
+
+    /* The menus with the mouse; the guest hears nothing of the clicks. */
+    click(&desk, 30, 10);
+    click(&desk, 60, STRIP_POINTS + 17);
+    g_assert_true(fake_expect(&desk.fake, DISPLAY_ACTION, ACTION_PAUSE));
+    click(&desk, 30, 10);
+    click(&desk, 500, 300); /* beside the menu: closes it and is no grab */
+    act(&desk, "mousemove_relative --sync 5 5");
+    g_assert_true(fake_quiet(&desk.fake, 200));
+
+    /* The disk's lamp goes out by itself. */
+    fake_state(&desk.fake, STATE_RUNNING, 0, 1, "");
+    shot(&desk, "disk");
+
+    /* The clipboard, in pieces. */
+    g_autofree char *xclip = g_find_program_in_path("xclip");
+    if (xclip) {
+        g_autofree char *line = g_strdup_printf(
+            "sh -c \"printf '%%0300d' 7 | env DISPLAY=%s xclip -selection clipboard\"",
+            desk.display);
+        g_assert_true(g_spawn_command_line_sync(line, NULL, NULL, NULL, NULL));
+        host(&desk, "v");
+        g_assert_true(fake_expect(&desk.fake, DISPLAY_PASTE, 200));
+        g_assert_true(fake_expect(&desk.fake, DISPLAY_PASTE, 100));
+        g_assert_cmpint(desk.fake.last.text[99], ==, '7');
+    }
+    desk_finish(&desk);
+}
+
+/* What takes a window manager: full screen, and the question before closing. */
+static void managed(void)
+{
+    g_autofree char *manager = g_find_program_in_path("openbox");
+    if (!manager) {
+        g_test_skip("needs a window manager (package openbox)");
+        return;
+    }
+    struct desk desk;
+    desk_prepare(&desk);
+    GPid openbox = start_program(&desk, (char *[]){ manager, NULL });
+    g_usleep(500 * 1000);
+    start_viewer(&desk);
+    find_window(&desk);
+    show_fields(&desk);
+    act(&desk, "search --onlyvisible --name demo windowfocus --sync");
+
+    host(&desk, "f"); /* no strip, the whole width, the picture's shape */
+    for (unsigned attempt = 0; attempt < 50 && desk.x != 0; attempt++) {
+        g_usleep(100 * 1000);
+        find_window(&desk);
+    }
+    g_assert_true(pixel_becomes(&desk, 1, (1024 - 960) / 2 + 1, RED));
+    g_assert_true(pixel_becomes(&desk, 1278, (1024 + 960) / 2 - 2, WHITE));
+    g_assert_cmphex(pixel(&desk, 600, 20), ==, 0);
+    shot(&desk, "full");
+    act(&desk, "mousemove --sync 600 0"); /* the top edge brings the strip */
+    g_assert_true(pixel_changes(&desk, 600, 20, 0));
+    shot(&desk, "full-strip");
+    act(&desk, "mousemove --sync 600 500");
+    g_assert_true(pixel_becomes(&desk, 600, 20, 0));
+    host(&desk, "f");
+    for (unsigned attempt = 0; attempt < 50 && desk.x == 0; attempt++) {
+        g_usleep(100 * 1000);
+        find_window(&desk);
+    }
+    g_assert_true(pixel_becomes(&desk, 1, STRIP_POINTS + 1, RED));
+    int width, height;
+    window_size(&desk, &width, &height);
+    g_assert_cmpint(width, ==, 640);
+    g_assert_cmpint(height, ==, 480 + STRIP_POINTS);
+    shot(&desk, "managed");
+
+    act(&desk, "key alt+F4"); /* the window manager's: close */
+    g_assert_true(pixel_changes(&desk, 10, STRIP_POINTS + 10, RED));
+    act(&desk, "key Return");
+    g_assert_true(fake_expect(&desk.fake, DISPLAY_ACTION, ACTION_SHUT_DOWN));
+    g_assert_true(pixel_becomes(&desk, 10, STRIP_POINTS + 10, RED)); /* it waits for the guest */
+    fake_state(&desk.fake, STATE_OFF, 0, 0, "");
+    g_assert_cmpint(wait_viewer(&desk), ==, 0);
+    kill(openbox, SIGTERM);
+    waitpid(openbox, NULL, 0);
+    desk_finish(&desk);
+}
+
 static void endings(void)
 {
     struct desk desk;
@@ -567,6 +676,8 @@ int main(int argc, char **argv)
     g_test_add_func("/window/keys", keys);
     g_test_add_func("/window/mouse", mouse);
     g_test_add_func("/window/overlays", overlays);
+    g_test_add_func("/window/comforts", comforts);
+    g_test_add_func("/window/managed", managed);
     g_test_add_func("/window/endings", endings);
     g_test_add_func("/window/idle", idle);
     return g_test_run();

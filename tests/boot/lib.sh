@@ -1,0 +1,107 @@
+# What the boot tests and their runner share. hv's own command does everything: a test says what a
+# user would type and what the screen then shows.
+#
+# A test is a file NAME.test, run by bash -e in a folder of its own. Its comment begins with one
+# line that says what it shows; further lines tell the runner what it needs:
+#
+#   # image: SCRIPT...   images/SCRIPT.sh makes an image; its path is in $SCRIPT (- becomes _)
+#   # lab                the guest wants hardware's KVM: where there is none it boots in the lab
+#   # seconds: N         give up after (120)
+
+hardware_kvm() { [ -w /dev/kvm ] && grep -qwE '^flags.*(svm|vmx)' /proc/cpuinfo; }
+
+# The lines of a kernel's log without time stamps, without what differs from boot to boot, and
+# without complaints that only say how slow and uneven an emulated host is.
+kernel_lines() {
+    tr -d '\r' | sed -E 's/^\[ *[0-9.]+\] //; s/0x[0-9a-f]+/0xN/g; s/[0-9]+\.[0-9]+/N/g' |
+        grep -vE 'clocksource: Long readout|hrtimer: interrupt took|interrupt took too long' |
+        sort -u
+}
+
+fail() {
+    echo "# $*"
+    exit 1
+}
+
+# start ARGUMENTS: `hv run`, without a window, until the machine answers. $name is its name.
+start() {
+    "$HV" run --headless --name "$name" "$@" >hv.out 2>&1 </dev/null &
+    hv_pid=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+        "$HV" screen "$name" --text >/dev/null 2>&1 && return
+        kill -0 $hv_pid 2>/dev/null || fail "hv run $* has ended: $(tail -3 hv.out)"
+        sleep 1
+    done
+    fail "hv run $*: no machine answers to $name"
+}
+
+# see REGEX SECONDS: the screen shows it, at once or within the time.
+see() {
+    "$HV" screen "$name" --wait "$1" --timeout "$2" >screen || fail "the screen has no '$1' in $2 s"
+}
+
+# type TEXT, with \n for Enter; key NAME.
+type() { "$HV" send "$name" text "$1"; }
+key() { "$HV" send "$name" key "$1"; }
+
+# serial_has PATTERN SECONDS [COUNT]: that many lines of the serial port's file have it.
+serial_has() {
+    local end=$((SECONDS + $2))
+    until [ "$(grep -cE -- "$1" serial 2>/dev/null)" -ge "${3:-1}" ]; do
+        [ $SECONDS -lt $end ] || fail "the serial port has no '$1' (${3:-1}) in $2 s"
+        kill -0 $hv_pid 2>/dev/null || fail "hv has ended, the serial port had no '$1'"
+        sleep 1
+    done
+}
+
+# ended SECONDS: hv itself ends, with status 0.
+ended() {
+    local end=$((SECONDS + $1)) status=0
+    while kill -0 $hv_pid 2>/dev/null; do
+        [ $SECONDS -lt $end ] || fail "the machine still runs after $1 s"
+        sleep 1
+    done
+    wait $hv_pid || status=$?
+    hv_pid=
+    [ $status = 0 ] || fail "hv ended with status $status: $(tail -3 hv.out)"
+}
+
+# What happened, for the log of a test that failed; and nothing of a test outlives it.
+aftermath() {
+    local status=$?
+    if [ $status != 0 ]; then
+        "$HV" screen "$name" --text 2>/dev/null | sed 's/^/# screen: /; s/ *$//'
+        tail -n 15 serial 2>/dev/null | tr -d '\r\033' | cut -c1-200 | sed 's/^/# serial: /'
+        tail -n 5 hv.out 2>/dev/null | sed 's/^/# hv: /'
+    fi
+    if [ -n "${hv_pid:-}" ]; then
+        "$HV" stop "$name" --kill >/dev/null 2>&1 || kill "$hv_pid" 2>/dev/null || true
+        wait "$hv_pid" 2>/dev/null || true
+    fi
+    exit $status
+}
+
+# debian_login: root's shell on the VGA console, from the login prompts on both consoles.
+debian_login() {
+    serial_has 'hvguest login:' 400 "$1"
+    see 'hvguest login:' 60
+    type 'root\n'
+    see 'root@hvguest' 60
+}
+
+# debian CPUS: the Debian disk with so many processors to its login prompts, with no warning from
+# the kernel that QEMU's q35 does not cause too.
+debian() {
+    # shellcheck disable=SC2154 # the runner sets it
+    start "$debian" --throwaway --memory 1G --cpus "$1" --serial serial
+    debian_login 1
+    type 'echo CPUs: $(nproc)\n'
+    see "CPUs: $1" 30
+    type '(echo BEGIN; dmesg -l emerg,alert,crit,err,warn; echo END) >/dev/ttyS0\n'
+    serial_has '^END' 60
+    sed -n '/^BEGIN/,/^END/p' serial | sed '1d;$d' | kernel_lines >warnings
+    if grep -vxF -f "$boot/debian-dmesg.reference" warnings >new; then
+        sed 's/^/# kernel: /' new
+        fail 'the kernel complains of what it does not under QEMU'
+    fi
+}

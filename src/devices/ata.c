@@ -442,8 +442,9 @@ static void read_log(struct drive *drive, struct job *job)
 {
     enum { DIRECTORY = 0x00, NCQ_ERROR = 0x10 };
     struct drive_regs *regs = drive->regs;
-    unsigned log = job->taskfile.lba & 0xff;
-    unsigned page = (job->taskfile.lba >> 8 & 0xff) | (job->taskfile.lba >> 32 & 0xff) << 8;
+    unsigned log = (unsigned)job->taskfile.lba & 0xff;
+    unsigned page =
+        (unsigned)(job->taskfile.lba >> 8 & 0xff) | (unsigned)(job->taskfile.lba >> 32 & 0xff) << 8;
     uint8_t *data = drive->data;
     if (job->taskfile.count != 1 || page || (log != DIRECTORY && log != NCQ_ERROR)) {
         ata_fail(job, ATA_ABORTED);

@@ -220,7 +220,7 @@ static void bus_widths(void)
     static const struct region words = { REGION_MMIO, 0, 8, W32, echo_read, echo_write };
     static const struct region bytes = { REGION_PORTS, 0, 4, W8, echo_read, echo_write };
     struct bus *bus = bus_new();
-    struct bus_reader reader = { 0 };
+    struct bus_reader reader = { .generation = 0 };
     bus_add_reader(bus, &reader);
     g_assert_true(bus_map(bus, NULL, NULL, &words, SPACE_MMIO, 0x1000));
     g_assert_true(bus_map(bus, NULL, NULL, &bytes, SPACE_PORTS, 0x60));

@@ -404,23 +404,33 @@ void vga_read_text(const struct vga_regs *regs, struct vga_memory memory, struct
 
 /* --- planes --------------------------------------------------------------------------------- */
 
+/* The bits of a byte as eight bytes, the highest first. */
+static uint64_t bits_to_bytes(uint32_t byte)
+{
+    return (byte * UINT64_C(0x8040201008040201) & UINT64_C(0x8080808080808080)) >> 7;
+}
+
 /* The eight dots of one character clock from the four planes' bytes (GR05: the serializers). */
 static void eight_dots(const struct vga_view *view, uint32_t planes, uint32_t dots[8])
 {
     uint32_t shift = view->layout.shift;
     const struct vga_palette *p = &view->palette;
-    for (unsigned i = 0; i < 8; i++) {
-        if (shift & GR05_256) {
+    if (shift & GR05_256) {
+        for (unsigned i = 0; i < 8; i++) {
             uint8_t byte = (uint8_t)(planes >> i / 2 * 8);
             dots[i] =
                 shift & SHIFT_8BIT ? p->color[byte] : p->attribute[byte >> (i & 1 ? 0 : 4) & 15];
-        } else if (shift & GR05_INTERLEAVED) {
+        }
+    } else if (shift & GR05_INTERLEAVED) {
+        for (unsigned i = 0; i < 8; i++) {
             uint32_t pair = planes >> (i / 4 * 8) >> (6 - i % 4 * 2);
             dots[i] = p->attribute[(pair & 3) | (pair >> 14 & 0x0c)];
-        } else {
-            uint32_t bits = planes >> (7 - i) & 0x01010101;
-            dots[i] = p->attribute[(bits | bits >> 7 | bits >> 14 | bits >> 21) & 15];
         }
+    } else {
+        uint64_t eight = bits_to_bytes(planes & 0xff) | bits_to_bytes(planes >> 8 & 0xff) << 1 |
+                         bits_to_bytes(planes >> 16 & 0xff) << 2 | bits_to_bytes(planes >> 24) << 3;
+        for (unsigned i = 0; i < 8; i++, eight >>= 8)
+            dots[i] = p->attribute[eight & 15];
     }
 }
 
@@ -441,6 +451,11 @@ static bool planar_line(const struct vga_view *view, struct vga_memory memory,
     for (uint32_t i = 0; i < columns; i++) {
         uint64_t at = (uint64_t)plane_address(l, band->counter + i, row) * 4;
         eight_dots(view, load32(memory.bytes + at), dots);
+        if (l->dot == 1 && x < l->width && l->width - x >= 8) {
+            memcpy(pixels + x, dots, sizeof dots);
+            x += 8;
+            continue;
+        }
         for (uint32_t dot = 0; dot < 8 * l->dot; dot++, x++)
             if (x < l->width)
                 pixels[x] = dots[dot / l->dot];
@@ -474,10 +489,51 @@ static void draw_planar(const struct vga_view *view, struct vga_memory memory,
 
 /* --- linear frame buffers ------------------------------------------------------------------- */
 
-static void copy32(uint32_t *to, const uint8_t *from, uint32_t count)
+static uint16_t load16(const uint8_t *at, bool big_endian)
+{
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return big_endian ? GUINT16_SWAP_LE_BE(value) : value;
+}
+
+static void line_8(const struct vga_view *view, const uint8_t *from, uint32_t *to)
+{
+    for (uint32_t x = 0; x < view->layout.width; x++)
+        to[x] = view->palette.color[from[x]];
+}
+
+static void line_15(const struct vga_view *view, const uint8_t *from, uint32_t *to)
+{
+    bool big = view->layout.big_endian;
+    for (uint32_t x = 0; x < view->layout.width; x++) {
+        uint32_t v = load16(from + x * 2, big);
+        uint32_t wide = (v & 0x7c00) << 9 | (v & 0x3e0) << 6 | (v & 0x1f) << 3;
+        to[x] = wide | (wide >> 5 & 0x070707);
+    }
+}
+
+static void line_16(const struct vga_view *view, const uint8_t *from, uint32_t *to)
+{
+    bool big = view->layout.big_endian;
+    for (uint32_t x = 0; x < view->layout.width; x++) {
+        uint32_t v = load16(from + x * 2, big);
+        uint32_t wide = (v & 0xf800) << 8 | (v & 0x7e0) << 5 | (v & 0x1f) << 3;
+        to[x] = wide | (wide >> 5 & 0x070007) | (wide >> 6 & 0x000300);
+    }
+}
+
+static void line_24(const struct vga_view *view, const uint8_t *from, uint32_t *to)
+{
+    unsigned first = view->layout.big_endian ? 2 : 0;
+    for (uint32_t x = 0; x < view->layout.width; x++, from += 3)
+        to[x] = (uint32_t)from[2 - first] << 16 | (uint32_t)from[1] << 8 | from[first];
+}
+
+static void line_32(const struct vga_view *view, const uint8_t *from, uint32_t *to)
 {
     /* The byte above the colours is not the viewer's; two pixels at a time. */
     const uint64_t mask = UINT64_C(0x00ffffff00ffffff);
+    uint32_t count = view->layout.width;
     for (; count >= 2; count -= 2, to += 2, from += 8) {
         uint64_t two;
         memcpy(&two, from, sizeof two);
@@ -488,36 +544,30 @@ static void copy32(uint32_t *to, const uint8_t *from, uint32_t count)
         *to = load32(from) & 0xffffff;
 }
 
-static uint32_t from_555(uint32_t v)
+static void line_32_big(const struct vga_view *view, const uint8_t *from, uint32_t *to)
 {
-    uint32_t r = v >> 10 & 31, g = v >> 5 & 31, b = v & 31;
-    return (r << 3 | r >> 2) << 16 | (g << 3 | g >> 2) << 8 | (b << 3 | b >> 2);
+    for (uint32_t x = 0; x < view->layout.width; x++)
+        to[x] = GUINT32_SWAP_LE_BE(load32(from + x * 4)) & 0xffffff;
 }
 
-static uint32_t from_565(uint32_t v)
-{
-    uint32_t r = v >> 11 & 31, g = v >> 5 & 63, b = v & 31;
-    return (r << 3 | r >> 2) << 16 | (g << 2 | g >> 4) << 8 | (b << 3 | b >> 2);
-}
+typedef void linear_line(const struct vga_view *view, const uint8_t *from, uint32_t *to);
 
-static uint32_t linear_pixel(const struct vga_view *view, const uint8_t *at)
+/* NULL for a depth that only a forged state holds. */
+static linear_line *line_of(const struct vga_layout *l)
 {
-    bool big = view->layout.big_endian;
-    uint32_t word = big ? (uint32_t)at[0] << 8 | at[1] : (uint32_t)at[1] << 8 | at[0];
-    switch (view->layout.depth) {
+    switch (l->depth) {
     case 8:
-        return view->palette.color[at[0]];
+        return line_8;
     case 15:
-        return from_555(word);
+        return line_15;
     case 16:
-        return from_565(word);
+        return line_16;
     case 24:
-        return big ? (uint32_t)at[0] << 16 | (uint32_t)at[1] << 8 | at[2]
-                   : (uint32_t)at[2] << 16 | (uint32_t)at[1] << 8 | at[0];
+        return line_24;
     case 32:
-        return GUINT32_SWAP_LE_BE(load32(at)) & 0xffffff; /* copy32 does the little-endian ones */
+        return l->big_endian ? line_32_big : line_32;
     default:
-        return 0; /* a depth that only a forged state holds */
+        return NULL;
     }
 }
 
@@ -525,20 +575,18 @@ static void draw_linear(const struct vga_view *view, struct vga_memory memory,
                         const uint64_t *dirty, struct picture *picture, struct rectangle *changed)
 {
     const struct vga_layout *l = &view->layout;
+    linear_line *line = line_of(l);
     uint64_t bytes = (uint64_t)l->width * l->pixel;
     for (uint32_t y = 0; y < l->height; y++) {
         uint64_t at = l->start + (uint64_t)y * l->stride;
         uint32_t *pixels = picture->pixels + (size_t)y * l->width;
-        bool inside = at + bytes <= memory.size;
+        bool inside = line && at + bytes <= memory.size;
         if (dirty && !(inside && is_dirty(dirty, at, bytes)))
             continue;
-        if (!inside)
-            memset(pixels, 0, l->width * sizeof *pixels);
-        else if (l->depth == 32 && !l->big_endian)
-            copy32(pixels, memory.bytes + at, l->width);
+        if (inside)
+            line(view, memory.bytes + at, pixels);
         else
-            for (uint32_t x = 0; x < l->width; x++)
-                pixels[x] = linear_pixel(view, memory.bytes + at + (uint64_t)x * l->pixel);
+            memset(pixels, 0, l->width * sizeof *pixels);
         grow(changed, 0, y, l->width, 1);
     }
 }

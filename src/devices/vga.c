@@ -49,6 +49,7 @@ struct vga {
     uint8_t *vram;
     uint8_t edid[VGA_EDID_SIZE];
     struct vga_view view;
+    bool touched;             /* by an access, since the last look */
     bool redraw;              /* something that no comparison finds: fonts, a moved BAR */
     uint64_t *dirty, *logged; /* by page: written here, and what the slot's log says */
     struct vga_regs regs;
@@ -98,6 +99,13 @@ static const uint8_t ar_bits[VGA_AR] = { 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3f, 0x3
 static struct vga_memory memory(const struct vga *vga)
 {
     return (struct vga_memory){ vga->vram, vga->vram_size };
+}
+
+/* What shows may have changed. */
+static void touch(struct vga *vga)
+{
+    vga->touched = true;
+    screen_changed(vga->screen);
 }
 
 static void mark_dirty(struct vga *vga, uint64_t offset)
@@ -161,7 +169,7 @@ static void window_write(struct device *dev, uint64_t offset, unsigned width, ui
                                             (uint8_t)(value >> i * 8)));
         vga->redraw |= vga_font_selected(&vga->regs);
     }
-    screen_changed(vga->screen);
+    touch(vga);
 }
 
 /* --- dispi ---------------------------------------------------------------------------------- */
@@ -246,7 +254,7 @@ static void dispi_write_register(struct vga *vga, unsigned index, uint16_t value
     default:
         break;
     }
-    screen_changed(vga->screen);
+    touch(vga);
 }
 
 static uint64_t dispi_index_read(struct device *dev, uint64_t offset, unsigned width)
@@ -520,7 +528,7 @@ static void ports_write(struct vga *vga, unsigned port, unsigned width, uint64_t
 {
     for (unsigned i = 0; i < width; i++)
         port_write(vga, port + i, (uint8_t)(value >> i * 8));
-    screen_changed(vga->screen);
+    touch(vga);
 }
 
 static uint64_t mono_read(struct device *dev, uint64_t offset, unsigned width)
@@ -582,35 +590,39 @@ static void mmio_write(struct device *dev, uint64_t offset, unsigned width, uint
     } else if (offset == MMIO_QEMU + 4 && width == 4) {
         if (value == big_endian_word || value == little_endian_word)
             vga->regs.big_endian = value == big_endian_word;
-        screen_changed(vga->screen);
+        touch(vga);
     }
 }
 
 /* --- the screen ----------------------------------------------------------------------------- */
 
-/* Collects in `dirty` what the guest wrote to BAR 0. */
-static void fetch_log(struct vga *vga)
+/* Collects in `dirty` what the guest wrote to BAR 0; false when that is nothing. */
+static bool fetch_log(struct vga *vga)
 {
     size_t words = vga->vram_size / VGA_PAGE / 64;
     memset(vga->logged, 0, words * sizeof *vga->logged);
     if (!guest_slot_dirty(vga->dev.board->guest, vga->dev.pci->bars[BAR_VRAM].slot, vga->logged))
-        return;
+        return false;
     /* Text is compared, fonts are not: they are in the first 256 KiB. */
     if (vga->view.layout.kind == VGA_TEXT)
         for (size_t i = 0; i < VGA_PLANES_SIZE / VGA_PAGE / 64; i++)
             vga->redraw |= vga->logged[i] != 0;
     for (size_t i = 0; i < words; i++)
         vga->dirty[i] |= vga->logged[i];
+    return true;
 }
 
 static bool render(struct device *dev, struct picture *picture, struct rectangle *changed,
                    bool whole)
 {
     struct vga *vga = (struct vga *)dev;
-    fetch_log(vga);
-    bool any = vga_draw(&vga->view, &vga->regs, memory(vga), vga->dirty, whole || vga->redraw,
-                        picture, changed);
-    vga->redraw = false;
+    bool logged = fetch_log(vga);
+    whole = whole || vga->redraw || picture->width != vga->view.layout.width ||
+            picture->height != vga->view.layout.height;
+    if (!whole && !logged && !vga->touched)
+        return false;
+    bool any = vga_draw(&vga->view, &vga->regs, memory(vga), vga->dirty, whole, picture, changed);
+    vga->redraw = vga->touched = false;
     memset(vga->dirty, 0, vga->vram_size / VGA_PAGE / 8);
     return any;
 }
@@ -634,7 +646,7 @@ static void loaded(struct device *dev)
 {
     struct vga *vga = (struct vga *)dev;
     vga->redraw = true;
-    screen_changed(vga->screen);
+    touch(vga);
 }
 
 static void reset(struct device *dev)

@@ -625,6 +625,30 @@ static void mode_x(void)
     rig_free(rig);
 }
 
+/* From line 300 on, the top of memory again; above, the picture begins in the second row. */
+static void split_picture(void)
+{
+    struct rig *rig = start(&mode_13h);
+    rig_store(rig, WINDOW, 1, 0x0d);
+    rig_store(rig, WINDOW + 320, 1, 0x0e);
+    set(rig, CRTC, 0x0d, 80);
+    set(rig, CRTC, 0x18, 299 & 0xff);
+    set(rig, CRTC, 7, 0x10); /* line compare bit 8; the others are protected */
+    set(rig, CRTC, 9, 0x01);
+    look(rig, true);
+    g_assert_cmphex(pixel(0, 0), ==, gray(14));
+    g_assert_cmphex(pixel(0, 299), ==, 0);
+    g_assert_cmphex(pixel(0, 300), ==, gray(13));
+    g_assert_cmphex(pixel(0, 302), ==, gray(14));
+    /* Smooth scrolling: the first row from its second line. */
+    set(rig, CRTC, 8, 1);
+    look(rig, false);
+    g_assert_cmphex(pixel(0, 0), ==, gray(14));
+    g_assert_cmphex(pixel(0, 1), ==, 0);
+    g_assert_cmphex(pixel(0, 300), ==, gray(13));
+    rig_free(rig);
+}
+
 static void cga_picture(void)
 {
     struct rig *rig = start(&cga_mode);
@@ -802,6 +826,9 @@ static void mmio(void)
     rig_store(rig, bar + 0x604, 4, 0xbebebebe);
     look(rig, false);
     g_assert_cmphex(pixel(1, 0), ==, 0x221100);
+    rig_store(rig, bar + 0x506, 2, 16);
+    look(rig, false);
+    g_assert_cmphex(pixel(2, 0), ==, 0x316510); /* bytes 33 22: 0x3322 */
     rig_free(rig);
 }
 
@@ -1002,6 +1029,7 @@ int main(int argc, char **argv)
         { "planes/picture", planar_picture },
         { "mode-13h", picture_13h },
         { "mode-x", mode_x },
+        { "split", split_picture },
         { "cga", cga_picture },
         { "dispi/identity", dispi_identity },
         { "dispi/32-bits", dispi_32 },

@@ -1,7 +1,8 @@
 /* From the boot sector to C. The BIOS loads the first sector at 0x7c00 with the drive in DL; it
- * loads the rest by INT 13h extensions. In real mode the BIOS is asked for what only it knows: the memory map
- * (INT 15h E820), the character shapes (INT 10h 1130h) and a graphics mode (VBE 3.0: 4F00h..4F02h).
- * Then 64-bit mode with the first 4 GiB mapped one to one (AMD64 APM vol. 2, 14.6). */
+ * loads the rest by INT 13h extensions. In real mode the BIOS is asked for what only it knows: the
+ * memory map (INT 15h E820), the character shapes (INT 10h 1130h) and a graphics mode (VBE 3.0:
+ * 4F00h..4F02h). Then 64-bit mode with the first 4 GiB mapped one to one (AMD64 APM vol. 2,
+ * 14.6). */
 
 #define VBE_INFO   0x2000
 #define MODE_INFO  0x2200

@@ -83,7 +83,7 @@ struct box {
 int screen_width(void);
 int screen_height(void);
 uint32_t screen_backdrop(int y); /* the background's colour in that row */
-void screen_clear(void);
+void screen_clear(const struct box *covered, unsigned count);
 void screen_fill(struct box box, uint32_t colour);
 void screen_panel(struct box box, uint32_t fill, uint32_t border);
 void screen_text(int x, int y, const char *text, uint32_t colour);

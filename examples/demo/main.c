@@ -425,7 +425,9 @@ static void type(char c)
 
 static void draw_all(void)
 {
-    screen_clear();
+    const struct box covered[] = { place(cpu_box),      place(memory_box),   place(pci_box),
+                                   place(firmware_box), place(keyboard_box), place(typed_box) };
+    screen_clear(covered, sizeof covered / sizeof covered[0]);
     screen_big_text(left + 24, top + 16, "hv", ACCENT, 2);
     screen_big_text(left + 108, top + 20, "This is a PC.", TEXT, 1);
     write(110, 60, "A small program that the BIOS started from a disk shows what it finds.", DIM);

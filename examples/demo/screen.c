@@ -57,10 +57,23 @@ void screen_fill(struct box box, uint32_t colour)
         fill_row(box.x, box.y + row, box.width, colour);
 }
 
-void screen_clear(void)
+/* The background, but for the insides of boxes that will be painted anyway; they are given from
+ * left to right. */
+void screen_clear(const struct box *covered, unsigned count)
 {
-    for (int y = 0; y < screen_height(); y++)
-        fill_row(0, y, screen_width(), screen_backdrop(y));
+    enum { CORNER = 5 };
+    for (int y = 0; y < screen_height(); y++) {
+        int x = 0;
+        uint32_t colour = screen_backdrop(y);
+        for (unsigned i = 0; i < count; i++) {
+            const struct box *box = &covered[i];
+            if (y < box->y + CORNER || y >= box->y + box->height - CORNER)
+                continue;
+            fill_row(x, y, box->x - x, colour);
+            x = box->x + box->width;
+        }
+        fill_row(x, y, screen_width() - x, colour);
+    }
 }
 
 /* A filled box with round corners and a border of one pixel. */
@@ -103,17 +116,27 @@ void screen_text(int x, int y, const char *text, uint32_t colour)
         glyph(x, y, (uint8_t)*text, colour);
 }
 
-/* A letter at up to eight times its size, a byte a pixel. */
+/* A letter at up to eight times its size, a bit a pixel, the leftmost in bit `width` - 1. Whole
+ * rows are worked on at once. */
 struct shape {
     int width, height;
-    uint8_t pixels[8 * GLYPH_HEIGHT * 8 * GLYPH_WIDTH];
+    uint64_t rows[8 * GLYPH_HEIGHT];
 };
 
-static uint8_t shape_get(const struct shape *shape, int x, int y)
+/* ....abcd becomes a0b0c0d0, as far as 32 bits go. */
+static uint64_t spread(uint64_t bits)
 {
-    if (x < 0 || y < 0 || x >= shape->width || y >= shape->height)
-        return 0;
-    return shape->pixels[y * shape->width + x];
+    bits = (bits | bits << 16) & 0x0000ffff0000ffff;
+    bits = (bits | bits << 8) & 0x00ff00ff00ff00ff;
+    bits = (bits | bits << 4) & 0x0f0f0f0f0f0f0f0f;
+    bits = (bits | bits << 2) & 0x3333333333333333;
+    bits = (bits | bits << 1) & 0x5555555555555555;
+    return bits << 1;
+}
+
+static uint64_t choose(uint64_t mask, uint64_t yes, uint64_t no)
+{
+    return (yes & mask) | (no & ~mask);
 }
 
 /* Twice as large, diagonal steps smoothed (the Scale2x rule). */
@@ -122,31 +145,29 @@ static void shape_double(const struct shape *from, struct shape *to)
     to->width = 2 * from->width;
     to->height = 2 * from->height;
     for (int y = 0; y < from->height; y++) {
-        for (int x = 0; x < from->width; x++) {
-            uint8_t here = shape_get(from, x, y);
-            uint8_t up = shape_get(from, x, y - 1), down = shape_get(from, x, y + 1);
-            uint8_t left = shape_get(from, x - 1, y), right = shape_get(from, x + 1, y);
-            uint8_t *out = &to->pixels[2 * y * to->width + 2 * x];
-            bool corner = up != down && left != right;
-            out[0] = corner && left == up ? left : here;
-            out[1] = corner && up == right ? right : here;
-            out[to->width] = corner && left == down ? left : here;
-            out[to->width + 1] = corner && down == right ? right : here;
-        }
+        uint64_t here = from->rows[y], left = here >> 1, right = here << 1;
+        uint64_t up = y > 0 ? from->rows[y - 1] : 0;
+        uint64_t down = y + 1 < from->height ? from->rows[y + 1] : 0;
+        uint64_t corner = (up ^ down) & (left ^ right) & ((1ull << from->width) - 1);
+        to->rows[2 * y] = spread(choose(corner & ~(left ^ up), left, here)) |
+                          spread(choose(corner & ~(up ^ right), right, here)) >> 1;
+        to->rows[2 * y + 1] = spread(choose(corner & ~(left ^ down), left, here)) |
+                              spread(choose(corner & ~(down ^ right), right, here)) >> 1;
     }
 }
 
 /* Four pixels of the shape become one of the screen. */
 static void shape_draw(const struct shape *shape, int x, int y, uint32_t colour)
 {
+    static const uint8_t ones[] = { 0, 1, 1, 2 };
     int width = shape->width / 2, height = shape->height / 2;
     if (x < 0 || y < 0 || x + width > screen_width() || y + height > screen_height())
         return;
     for (int row = 0; row < height; row++) {
-        const uint8_t *in = &shape->pixels[2 * row * shape->width];
-        uint32_t *out = pixel_at(x, y + row);
-        for (int column = 0; column < width; column++, in += 2, out++) {
-            int covered = in[0] + in[1] + in[shape->width] + in[shape->width + 1];
+        uint64_t upper = shape->rows[2 * row], lower = shape->rows[2 * row + 1];
+        uint32_t *out = pixel_at(x, y + row) + width - 1;
+        for (; upper | lower; upper >>= 2, lower >>= 2, out--) {
+            int covered = ones[upper & 3] + ones[lower & 3];
             if (covered)
                 *out = covered == 4 ? colour : mix(*out, colour, covered, 4);
         }
@@ -157,12 +178,11 @@ void screen_big_text(int x, int y, const char *text, uint32_t colour, int level)
 {
     static struct shape shapes[2];
     for (; *text; text++, x += GLYPH_WIDTH << level) {
-        const uint8_t *rows = FONT + (uint8_t)*text * GLYPH_HEIGHT;
         struct shape *shape = &shapes[0], *other = &shapes[1];
         shape->width = GLYPH_WIDTH;
         shape->height = GLYPH_HEIGHT;
-        for (int i = 0; i < GLYPH_WIDTH * GLYPH_HEIGHT; i++)
-            shape->pixels[i] = rows[i / GLYPH_WIDTH] >> (7 - i % GLYPH_WIDTH) & 1;
+        for (int row = 0; row < GLYPH_HEIGHT; row++)
+            shape->rows[row] = FONT[(uint8_t)*text * GLYPH_HEIGHT + row];
         for (int doubling = 0; doubling <= level; doubling++) {
             shape_double(shape, other);
             struct shape *swap = shape;

@@ -55,8 +55,8 @@ vmms=
 vmms="$vmms floor"
 [ "$QEMU" = none ] || vmms="$vmms qemu"
 
-# The command line that starts a ROM in a VMM. QEMU's default is the I/O APIC in the kernel, where an
-# access to it is no exit: for MMIO its own is counted.
+# The command line that starts a ROM in a VMM. QEMU's default is the I/O APIC in the kernel, where
+# an access to it is no exit: for MMIO its own is counted.
 irqchip=on
 command_of() {
     case $1 in
@@ -120,7 +120,9 @@ ioctls() { # vmm
             split($0, quoted, "\""); n = split(quoted[2], path, "/")
             if (path[n] == want && !/ = -1 /) { machine[$1] = 1; from[$1] = FNR }
         }
-        pass == 1 && /(clone3?|v?fork)(\(| resumed).* = [0-9]+$/ && ($1 in machine) { machine[$NF] = 1 }
+        pass == 1 && /(clone3?|v?fork)(\(| resumed).* = [0-9]+$/ && ($1 in machine) {
+            machine[$NF] = 1
+        }
         pass == 2 && / ioctl\(/ && ($1 in machine) && FNR > from[$1] {
             if (/KVM_RUN/) { print count + 0; exit }
             count++
@@ -132,8 +134,10 @@ ioctls() { # vmm
 # Starts the idle guest; leaves the machine's process in $work/VMM.pid once the guest ran.
 start_idle() { # vmm
     tag=bench-$$-$1
+    : >"$work/$1.idle"
     # shellcheck disable=SC2046
-    env HV_BENCH_TAG="$tag" $(command_of "$1" "$roms/idle.rom") </dev/null >"$work/$1.idle" 2>"$work/err" &
+    env HV_BENCH_TAG="$tag" $(command_of "$1" "$roms/idle.rom") \
+        </dev/null >"$work/$1.idle" 2>"$work/err" &
     started=$!
     running="$running $started"
     name=$(process_of "$1" | cut -c1-15)
@@ -228,7 +232,9 @@ row() { # name metric budget
     fi
     awk -v name="$1" -v hv="$hv" -v floor="$(get floor "$2")" -v qemu="$(get qemu "$2")" \
         -v budget="$3" -v verdict="$verdict" '
-        function ratio(a, b) { return a == "-" || b == "-" || b + 0 == 0 ? "-" : sprintf("%.3g", a / b) }
+        function ratio(a, b) {
+            return a == "-" || b == "-" || b + 0 == 0 ? "-" : sprintf("%.3g", a / b)
+        }
         BEGIN {
             printf "%-42s %11s %11s %11s %9s %9s %10s  %s\n", name, hv, floor, qemu,
                 ratio(hv, floor), ratio(hv, qemu), budget, verdict

@@ -1,7 +1,7 @@
 /* Resets in every way a PC knows, one after the other: the reset control register 0xCF9, the
  * keyboard controller's command 0xFE, its output port, port 0x92, a triple fault. Two CMOS bytes
- * that outlive a reset count them (0x7c a magic, 0x7d the count). After RESETS of them the guest writes the
- * count on COM1 as '0' + count and exits with status 0; with RESETS=0 it never does. */
+ * that outlive a reset count them (0x7c a magic, 0x7d the count). After RESETS of them the guest
+ * writes the count on COM1 as '0' + count and exits with status 0; with RESETS=0 it never does. */
 #include "boot.inc"
 start:
     movb $0x7c, %al

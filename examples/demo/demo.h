@@ -72,6 +72,8 @@ void line_number(struct line *line, uint64_t value);
 void line_two_digits(struct line *line, unsigned value);
 void line_size(struct line *line, uint64_t bytes);
 void line_pad(struct line *line, unsigned column);
+/* Sends the line to COM1, for whoever watches without eyes. */
+void line_send(const struct line *line);
 
 /* screen.c: drawing. Coordinates outside the screen are cut off. */
 enum { GLYPH_WIDTH = 8, GLYPH_HEIGHT = 16 };

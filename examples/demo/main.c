@@ -16,7 +16,7 @@ enum {
     BUTTON_HOT = 0x2c4486,
 };
 enum { CANVAS_WIDTH = 1024, CANVAS_HEIGHT = 768, LINE = 18, PADDING = 14 };
-enum { KEY_ESC = 0x01, KEY_F10 = 0x44 };
+enum { KEY_ESC = 0x01, KEY_F10 = 0x44, NONE = -1 };
 
 /* Where everything is, on a canvas of 1024x768 in the middle of the screen. */
 static const struct box cpu_box = { 24, 104, 480, 152 };
@@ -444,6 +444,23 @@ static void draw_all(void)
         draw_button(i);
 }
 
+/* "demo: WHAT A B" on the serial port; no numbers below 0. */
+static void report(const char *what, int a, int b)
+{
+    struct line line;
+    line_clear(&line);
+    line_text(&line, "demo: ");
+    line_text(&line, what);
+    for (int i = 0; i < 2; i++) {
+        int value = i == 0 ? a : b;
+        if (value < 0)
+            continue;
+        line_char(&line, ' ');
+        line_number(&line, (uint64_t)value);
+    }
+    line_send(&line);
+}
+
 static int button_at(int x, int y)
 {
     for (int i = 0; i < BUTTONS; i++) {
@@ -456,6 +473,8 @@ static int button_at(int x, int y)
 
 static void press(int which)
 {
+    if (which != NO_BUTTON)
+        report(buttons[which].text, NONE, NONE);
     if (which == BUTTON_OFF)
         machine_power_off(&machine);
     if (which == BUTTON_REBOOT)
@@ -472,6 +491,7 @@ static void on_mouse(void)
             if (i == old || i == hot)
                 draw_button(i);
     }
+    report("mouse", input.mouse_x, input.mouse_y);
     if (before & 1 && !(input.buttons & 1)) /* on release, as everywhere */
         press(over);
     before = input.buttons;
@@ -483,6 +503,7 @@ static void on_key(struct event event)
     if (event.kind != EVENT_KEY_DOWN)
         return;
     draw_scan_code();
+    report("key", event.code, NONE);
     char c = input_character(&input, event.code);
     if (c)
         type(c);
@@ -504,6 +525,7 @@ void main(void)
     input_start(&input, screen_width(), screen_height());
     draw_all();
     pointer_show(input.mouse_x, input.mouse_y);
+    report("ready", screen_width(), screen_height());
     for (;;) {
         struct event event = input_wait(&input);
         if (event.kind == EVENT_MOUSE && input_pending() && !input.buttons)

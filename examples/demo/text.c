@@ -1,4 +1,5 @@
-/* Lines of text, put together piece by piece. */
+/* Lines of text, put together piece by piece. The UART is as the firmware left it or as it came out
+ * of reset; both send (National PC16550D). */
 #include "demo.h"
 
 /* The compiler may call these two. */
@@ -80,4 +81,20 @@ void line_pad(struct line *line, unsigned column)
 {
     while (line->length < column && line->length < LINE_MOST - 1)
         line_char(line, ' ');
+}
+
+static void send(char c)
+{
+    enum { COM1 = 0x3f8, LINE_STATUS = 5, READY = 0x20, PATIENCE = 1000 };
+    for (int i = 0; i < PATIENCE && !(inb(COM1 + LINE_STATUS) & READY); i++)
+        ;
+    outb(COM1, (uint8_t)c);
+}
+
+void line_send(const struct line *line)
+{
+    for (unsigned i = 0; i < line->length; i++)
+        send(line->text[i]);
+    send('\r');
+    send('\n');
 }

@@ -1,5 +1,4 @@
-/* Lines of text, put together piece by piece. The UART is as the firmware left it or as it came out
- * of reset; both send (National PC16550D). */
+/* Lines of text, put together piece by piece. UART: National PC16550D. */
 #include "demo.h"
 
 /* The compiler may call these two. */
@@ -83,9 +82,11 @@ void line_pad(struct line *line, unsigned column)
         line_char(line, ' ');
 }
 
+enum { COM1 = 0x3f8, LINE_CONTROL = 3, LINE_STATUS = 5, WORDS_OF_8 = 3, READY = 0x20 };
+
 static void send(char c)
 {
-    enum { COM1 = 0x3f8, LINE_STATUS = 5, READY = 0x20, PATIENCE = 1000 };
+    enum { PATIENCE = 1000 };
     for (int i = 0; i < PATIENCE && !(inb(COM1 + LINE_STATUS) & READY); i++)
         ;
     outb(COM1, (uint8_t)c);
@@ -93,6 +94,7 @@ static void send(char c)
 
 void line_send(const struct line *line)
 {
+    outb(COM1 + LINE_CONTROL, WORDS_OF_8);
     for (unsigned i = 0; i < line->length; i++)
         send(line->text[i]);
     send('\r');

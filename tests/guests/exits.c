@@ -16,6 +16,7 @@ enum {
 
 uint8_t main(void)
 {
+    outb(COM1 + 3, 3);
     outb(COM1, 0xa7);
     for (uint32_t i = 0; i < COUNT; i++) {
         switch (KIND) {

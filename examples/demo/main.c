@@ -122,7 +122,9 @@ static uint32_t memory_colour(uint32_t type)
 /* One stripe for the first 4 GiB, then the map as text. */
 static void draw_memory(void)
 {
-    enum { MOST_LINES = 7 };
+    enum { MOST_LINES = 10, DENSE_LINE = 15 };
+    unsigned count = BOOT_INFO->e820_count;
+    unsigned shown = count > MOST_LINES ? MOST_LINES - 1 : count;
     struct line line;
     panel(memory_box, "MEMORY");
     line_clear(&line);
@@ -134,8 +136,8 @@ static void draw_memory(void)
     struct box stripe = { memory_box.x + PADDING, memory_box.y + 36, memory_box.width - 2 * PADDING,
                           14 };
     screen_fill(place(stripe), 0x0a1024);
-    int y = memory_box.y + 60;
-    for (unsigned i = 0; i < BOOT_INFO->e820_count; i++) {
+    int y = memory_box.y + 58;
+    for (unsigned i = 0; i < count; i++) {
         const struct e820_entry *e = &E820[i];
         uint64_t end = e->base + e->length;
         if (e->base < 1ull << 32) {
@@ -145,7 +147,7 @@ static void draw_memory(void)
                                 stripe.height };
             screen_fill(place(part), memory_colour(e->type));
         }
-        if (i >= MOST_LINES)
+        if (i >= shown)
             continue;
         line_clear(&line);
         line_hex(&line, e->base, 12);
@@ -157,12 +159,12 @@ static void draw_memory(void)
         write(memory_box.x + PADDING, y, line.text, TEXT);
         write(memory_box.x + PADDING + 41 * GLYPH_WIDTH, y, e820_name(e->type),
               memory_colour(e->type) == BORDER ? DIM : memory_colour(e->type));
-        y += LINE;
+        y += DENSE_LINE;
     }
-    if (BOOT_INFO->e820_count > MOST_LINES) {
+    if (count > shown) {
         line_clear(&line);
         line_text(&line, "and ");
-        line_number(&line, BOOT_INFO->e820_count - MOST_LINES);
+        line_number(&line, count - shown);
         line_text(&line, " more");
         write(memory_box.x + PADDING, y, line.text, DIM);
     }

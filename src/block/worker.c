@@ -16,13 +16,12 @@ static bool hold(struct worker *worker, int error)
 {
     struct disk *disk = &worker->disk;
     g_mutex_lock(&worker->mutex);
-    bool again = !worker->stopping;
+    bool again = !worker->stopping && disk->full; /* with nobody to tell, nobody would answer */
     worker->held = again ? HELD : NOT_HELD;
     g_mutex_unlock(&worker->mutex);
     if (!again)
         return false;
-    if (disk->full)
-        disk->full(disk->full_opaque, disk, error);
+    disk->full(disk->full_opaque, disk, error);
     g_mutex_lock(&worker->mutex);
     while (worker->held == HELD)
         g_cond_wait(&worker->wake, &worker->mutex);

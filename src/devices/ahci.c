@@ -458,6 +458,7 @@ static void ahci_loaded(struct device *dev)
         regs->cmd &= CMD_WRITABLE;
         regs->sctl &= SCTL_MASK;
         regs->running = regs->running && regs->cmd & CMD_ST;
+        regs->signature = regs->signature && ahci->ports[i].present;
     }
     put_mode(dev);
     update_interrupt(ahci, 0);

@@ -119,7 +119,7 @@ void atapi_change_medium(struct drive *drive, struct disk *disk)
         drive->regs->tray_open = false;
         drive->regs->attention = MEDIUM_CHANGED;
         drive->regs->media_event = EVENT_NEW;
-    } else if (had) {
+    } else if (had && !drive->regs->tray_open) {
         drive->regs->media_event = EVENT_REMOVED;
     }
 }

@@ -68,8 +68,8 @@ static inline void disk_set_full(struct disk *disk,
     disk->full = full;
     disk->full_opaque = opaque;
 }
-/* Tries the held write again; or gives it up (EIO), for who stops or resets a machine that waits
- * for space and must not wait in disk_drain. They do nothing when no write is held. */
+/* Tries the held write again; or gives it up (EIO), and all others of those in flight that find no
+ * room, for who stops or resets a machine that waits for space and must not wait in disk_drain. */
 void disk_retry(struct disk *disk);
 void disk_give_up(struct disk *disk);
 

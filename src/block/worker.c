@@ -16,14 +16,14 @@ static bool hold(struct worker *worker, int error)
 {
     struct disk *disk = &worker->disk;
     g_mutex_lock(&worker->mutex);
-    bool again = !worker->stopping && disk->full; /* with nobody to tell, nobody would answer */
+    bool again = !worker->giving_up && disk->full; /* with nobody to tell, nobody would answer */
     worker->held = again ? HELD : NOT_HELD;
     g_mutex_unlock(&worker->mutex);
     if (!again)
         return false;
     disk->full(disk->full_opaque, disk, error);
     g_mutex_lock(&worker->mutex);
-    while (worker->held == HELD)
+    while (worker->held == HELD && !worker->giving_up)
         g_cond_wait(&worker->wake, &worker->mutex);
     again = worker->held == RETRY;
     worker->held = NOT_HELD;
@@ -74,8 +74,10 @@ static gpointer serve(gpointer data)
         g_mutex_unlock(&worker->mutex);
         finish_request(worker, request, carry_out(worker, request));
         g_mutex_lock(&worker->mutex);
-        if (--worker->in_flight == 0)
+        if (--worker->in_flight == 0) {
+            worker->giving_up = worker->stopping;
             g_cond_broadcast(&worker->idle);
+        }
     }
     g_mutex_unlock(&worker->mutex);
     return NULL;
@@ -107,8 +109,10 @@ static void worker_retry(struct disk *disk, bool give_up)
 {
     struct worker *worker = (struct worker *)disk;
     g_mutex_lock(&worker->mutex);
-    if (worker->held == HELD)
-        worker->held = give_up ? GIVE_UP : RETRY;
+    if (give_up)
+        worker->giving_up = worker->in_flight > 0;
+    else if (worker->held == HELD)
+        worker->held = RETRY;
     g_cond_signal(&worker->wake);
     g_mutex_unlock(&worker->mutex);
 }
@@ -117,9 +121,7 @@ static void worker_free(struct disk *disk)
 {
     struct worker *worker = (struct worker *)disk;
     g_mutex_lock(&worker->mutex);
-    worker->stopping = true;
-    if (worker->held == HELD)
-        worker->held = GIVE_UP;
+    worker->stopping = worker->giving_up = true;
     g_cond_signal(&worker->wake);
     g_mutex_unlock(&worker->mutex);
     if (worker->thread)

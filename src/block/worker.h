@@ -19,7 +19,8 @@ struct worker {
     GThread *thread;
     struct disk_request *first, **last;
     unsigned in_flight;
-    enum { NOT_HELD, HELD, RETRY, GIVE_UP } held;
+    enum { NOT_HELD, HELD, RETRY } held;
+    bool giving_up; /* writes that do not fit fail, until nothing is in flight */
     bool stopping;
 };
 

@@ -447,6 +447,7 @@ static void start(struct port *port, unsigned slot)
     struct header header;
     uint8_t fis[FIS_SIZE], packet[PACKET_SIZE] = { 0 };
     port->regs->slot = (uint8_t)slot;
+    port->last = slot;
     command->generation = port->generation;
     command->header = port->regs->clb + slot * HEADER_SIZE;
     command->place = (struct place){ 0, 0 };
@@ -494,7 +495,7 @@ static unsigned next_slot(const struct port *port)
     if (port->started)
         waiting &= port->regs->sact;
     for (unsigned i = 1; waiting && i <= AHCI_SLOTS; i++) {
-        unsigned slot = (port->regs->slot + i) % AHCI_SLOTS;
+        unsigned slot = (port->last + i) % AHCI_SLOTS;
         if (waiting >> slot & 1)
             return slot;
     }

@@ -157,6 +157,7 @@ static void port_defaults(struct port *port)
     *regs = (struct port_regs){
         .clb = regs->clb, .fb = regs->fb, .tfd = TFD_NO_DRIVE, .sig = NO_SIGNATURE
     };
+    port->last = AHCI_SLOTS - 1;
 }
 
 /* The link comes up: COMINIT, and the drive's reset (10.4.2). */
@@ -273,6 +274,7 @@ static void write_command(struct port *port, uint32_t value)
     if (stops) {
         regs->ci = regs->sact = 0;
         regs->slot = 0;
+        port->last = AHCI_SLOTS - 1;
         regs->halted = false;
         port_cancel(port);
     }

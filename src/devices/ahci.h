@@ -89,6 +89,7 @@ struct port {
     bool resetting;   /* the drive answers with its signature when drained */
     bool exclusive;   /* a command that is not queued runs */
     uint32_t started; /* slots that run */
+    unsigned last;    /* slot started last: the next one in turn is first (5.3.2.3) */
 };
 
 struct ahci {

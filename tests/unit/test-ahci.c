@@ -453,8 +453,7 @@ static void media_error(void)
     struct part part = { DATA, 2048 };
     prepare(rig, 5, read, 0, &part, 1);
     prepare(rig, 6, read, 0, &part, 1);
-    issue(rig, 0, 1 << 5);
-    issue(rig, 0, 1 << 6);
+    issue(rig, 0, 3 << 5); /* in turn: slot 5 first */
     rig_disk_run(rig);
     g_assert_cmphex(port(rig, 0, TFD), ==, 0x4051); /* UNC */
     g_assert_cmphex(port(rig, 0, PIS) & (TFES | DHRS), ==, TFES | DHRS);

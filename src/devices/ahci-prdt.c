@@ -46,8 +46,8 @@ bool prdt_copy(struct command *command, unsigned *length, bool to_host)
     uint8_t *data = command->port->drive.data;
     unsigned done = 0;
     while (done < *length) {
-        uint64_t at;
-        uint32_t room;
+        uint64_t at = 0;
+        uint32_t room = 0;
         enum prd_result result = prd_get(command, &at, &room);
         if (result == PRD_END)
             break;
@@ -103,8 +103,8 @@ uint64_t prdt_gather(struct command *command, uint64_t want, unsigned *spans,
 {
     struct guest *guest = command->port->ahci->dev.board->guest;
     struct place whole = command->place; /* behind the last whole sector */
-    uint64_t total = 0, at;
-    uint32_t room;
+    uint64_t total = 0, at = 0;
+    uint32_t room = 0;
     *spans = 0;
     command->range_count = 0;
     *result = PRD_OK;

@@ -337,19 +337,20 @@ static void writes_only_what_was_asked(void)
 /* More spans than a request takes: several requests, one command. */
 static void long_table(void)
 {
-    enum { PARTS = 248, LENGTH = 66 };
+    enum { PARTS = 600, LENGTH = 66, SECTORS = 77 };
     struct rig *rig = new_rig();
     struct part parts[PARTS];
     uint8_t seen[PARTS * LENGTH];
     for (unsigned i = 0; i < PARTS; i++)
         parts[i] = (struct part){ DATA + i * 256, LENGTH };
-    prepare(rig, 0, (struct fis){ .command = 0x25, .count = 31 }, 0, parts, PARTS);
+    prepare(rig, 0, (struct fis){ .command = 0x25, .count = SECTORS }, 0, parts, PARTS);
     issue(rig, 0, 1);
     rig_disk_run(rig);
-    g_assert_cmpuint(moved(rig, 0), ==, 31 * 512);
+    g_assert_cmpuint(moved(rig, 0), ==, SECTORS * 512);
+    g_assert_cmpuint(rig->disk->submitted, ==, 3);
     for (unsigned i = 0; i < PARTS; i++)
         get(rig, parts[i].at, seen + i * LENGTH, LENGTH);
-    g_assert_true(!memcmp(seen, rig->disk->data, 31 * 512));
+    g_assert_true(!memcmp(seen, rig->disk->data, SECTORS * 512));
     rig_free(rig);
 }
 

@@ -38,7 +38,7 @@ struct connection {
     GQueue queue; /* of struct display_message, not yet sent */
 };
 
-/* --- receiving ------------------------------------------------------------------------------ */
+/* --- receiving ------------------------------------------------------------------------------- */
 
 /* Maps the frame. Its seals keep the machine from making it smaller under us (a SIGBUS). */
 static void *map_frame(int fd, size_t bytes, GError **error)
@@ -91,7 +91,7 @@ static bool receive(struct connection *connection, GError **error)
     return good;
 }
 
-/* --- sending -------------------------------------------------------------------------------- */
+/* --- sending --------------------------------------------------------------------------------- */
 
 /* True when the message is off our hands. */
 static bool send_now(struct connection *connection, const struct display_message *message)
@@ -142,7 +142,7 @@ void connection_send(struct connection *connection, const struct display_message
         eventfd_write(connection->kick, 1);
 }
 
-/* --- the thread ----------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------ */
 
 /* Nothing more to hear from the machine; signals still are. */
 static void hang_up(struct connection *connection, const GError *error)
@@ -193,7 +193,7 @@ static gpointer connection_thread(gpointer data)
     }
 }
 
-/* --- for the window's thread ---------------------------------------------------------------- */
+/* --- for the window's thread ----------------------------------------------------------------- */
 
 static sigset_t signal_set(void)
 {

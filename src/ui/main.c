@@ -36,6 +36,14 @@ static void display_died(int status, void *data)
     _exit(HV_HOST);
 }
 
+/* The window systems that are there, the X server first (it decorates windows everywhere). Left
+ * alone, SDL ends with drivers that nobody sees. */
+static const char *video_drivers(void)
+{
+    bool x11 = g_getenv("DISPLAY") != NULL, wayland = g_getenv("WAYLAND_DISPLAY") != NULL;
+    return x11 && wayland ? "x11,wayland" : x11 ? "x11" : wayland ? "wayland" : NULL;
+}
+
 static bool start_sdl(GError **error)
 {
     static const char *const hints[][2] = {
@@ -50,10 +58,13 @@ static bool start_sdl(GError **error)
         SDL_SetHint(hints[i][0], hints[i][1]);
     g_setenv("SDL_VIDEO_X11_WMCLASS", "hv", FALSE);
     g_setenv("SDL_VIDEO_WAYLAND_WMCLASS", "hv", FALSE);
-    if (!g_getenv("DISPLAY") && !g_getenv("WAYLAND_DISPLAY") && !g_getenv("SDL_VIDEODRIVER"))
+    const char *drivers = video_drivers();
+    if (!drivers && !g_getenv("SDL_VIDEODRIVER"))
         return hv_fail(error, HV_HOST,
                        "no display: DISPLAY and WAYLAND_DISPLAY are not set; run the "
                        "machine without a window: --headless");
+    if (drivers)
+        SDL_SetHint(SDL_HINT_VIDEODRIVER, drivers); /* the variable of that name goes before */
     if (SDL_Init(SDL_INIT_VIDEO) < 0)
         return hv_fail(error, HV_HOST,
                        "no display: %s; run the machine without a window: --headless",

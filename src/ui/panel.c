@@ -39,7 +39,7 @@ const char *panel_state_word(const struct viewer *viewer)
     return viewer->update.model.greeted ? words[viewer->update.model.state] : "starting";
 }
 
-/* --- where things are ----------------------------------------------------------------------- */
+/* --- where things are ------------------------------------------------------------------------ */
 
 static struct box strip_box(const struct viewer *viewer)
 {
@@ -107,7 +107,7 @@ static int item_at(const struct viewer *viewer, int x, int y)
     return -1;
 }
 
-/* --- drawing -------------------------------------------------------------------------------- */
+/* --- drawing --------------------------------------------------------------------------------- */
 
 static void draw_item(struct viewer *viewer, unsigned index)
 {
@@ -297,7 +297,7 @@ void panel_draw_state(struct viewer *viewer)
     draw_paragraph(viewer->draw, FONT_TEXT, COLOUR_FAINT, hint, x, y, width);
 }
 
-/* --- events --------------------------------------------------------------------------------- */
+/* --- events ---------------------------------------------------------------------------------- */
 
 void panel_open_menu(struct viewer *viewer, enum menu menu)
 {

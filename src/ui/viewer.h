@@ -33,7 +33,9 @@ struct viewer {
 bool viewer_start(struct viewer *viewer, int socket, GError **error);
 void viewer_finish(struct viewer *viewer);
 
+/* What an SDL event does (event.c); the connection's own calls viewer_take_news. */
 void viewer_event(struct viewer *viewer, const SDL_Event *event);
+void viewer_take_news(struct viewer *viewer);
 /* After a batch of events: sends motion, ends lamps and messages, repaints if anything changed. */
 void viewer_settle(struct viewer *viewer);
 /* Milliseconds until viewer_settle has something to do; -1: never. */

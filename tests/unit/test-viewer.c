@@ -11,8 +11,7 @@
 #include "ui/geometry.h"
 #include "ui/keyboard.h"
 
-/* --- sizes -------------------------------------------------------------------------------------
- */
+/* --- sizes ----------------------------------------------------------------------------------- */
 
 static void assert_box(struct box box, int x, int y, int width, int height)
 {
@@ -65,8 +64,7 @@ static void natural(void)
     }
 }
 
-/* --- keys --------------------------------------------------------------------------------------
- */
+/* --- keys ------------------------------------------------------------------------------------ */
 
 static void assert_key(struct keyboard *keyboard, uint32_t scancode, enum keyboard_change change,
                        enum keyboard_verdict verdict)
@@ -141,8 +139,7 @@ static void release(void)
     assert_key(&keyboard, KEY_F, KEYBOARD_DOWN, KEYBOARD_GUEST); /* the host key was let go too */
 }
 
-/* --- the protocol ------------------------------------------------------------------------------
- */
+/* --- the protocol ---------------------------------------------------------------------------- */
 
 static bool take(struct model *model, struct display_message message)
 {
@@ -267,8 +264,7 @@ static void text_pieces(void)
     g_assert_cmpuint(protocol_text_piece("", 0), ==, 0);
 }
 
-/* --- the connection ----------------------------------------------------------------------------
- */
+/* --- the connection -------------------------------------------------------------------------- */
 
 struct news {
     GMutex lock;

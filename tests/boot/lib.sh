@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # name, boot and the images' paths are the runner's
 # What the boot tests and their runner share. hv's own command does everything: a test says what a
 # user would type and what the screen then shows.
 #
@@ -70,12 +71,12 @@ ended() {
 aftermath() {
     local status=$?
     if [ $status != 0 ]; then
-        "$HV" screen "$name" --text 2>/dev/null | sed 's/^/# screen: /; s/ *$//'
+        timeout 5 "$HV" screen "$name" --text 2>/dev/null | sed 's/^/# screen: /; s/ *$//'
         tail -n 15 serial 2>/dev/null | tr -d '\r\033' | cut -c1-200 | sed 's/^/# serial: /'
         tail -n 5 hv.out 2>/dev/null | sed 's/^/# hv: /'
     fi
     if [ -n "${hv_pid:-}" ]; then
-        "$HV" stop "$name" --kill >/dev/null 2>&1 || kill "$hv_pid" 2>/dev/null || true
+        timeout 5 "$HV" stop "$name" --kill >/dev/null 2>&1 || kill -KILL "$hv_pid" || true
         wait "$hv_pid" 2>/dev/null || true
     fi
     exit $status
@@ -92,7 +93,6 @@ debian_login() {
 # debian CPUS: the Debian disk with so many processors to its login prompts, with no warning from
 # the kernel that QEMU's q35 does not cause too.
 debian() {
-    # shellcheck disable=SC2154 # the runner sets it
     start "$debian" --throwaway --memory 1G --cpus "$1" --serial serial
     debian_login 1
     type 'echo CPUs: $(nproc)\n'

@@ -25,6 +25,9 @@ label off
   menu label Power off
   com32 poweroff.c32
 EOF
-xorriso -as mkisofs -quiet -V ISOLINUX -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 \
-    -boot-info-table -o "$work/disk.iso" "$work/cd" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+xorriso -as mkisofs -quiet -V ISOLINUX -b isolinux.bin -c boot.cat -no-emul-boot \
+    -boot-load-size 4 -boot-info-table -o "$work/disk.iso" "$work/cd" >"$work/log" 2>&1 || {
+    cat "$work/log" >&2
+    die 'xorriso failed'
+}
 publish "$work/disk.iso"

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What the scripts that make guest images share. Each script makes one image from packages of
 # Debian's archive and prints its path:
 #

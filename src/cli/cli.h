@@ -37,8 +37,8 @@ int cli_flags(const char *verb, int argc, char **argv, const struct flag *flags)
 
 /* --- machines that run ---------------------------------------------------------------------- */
 
-/* The directory with one directory for each machine: $XDG_RUNTIME_DIR/hv, or a private one. Made when
- * it is missing; NULL with an error when that fails. */
+/* The directory with one directory for each machine: $XDG_RUNTIME_DIR/hv, or a private one. Made
+ * when it is missing; NULL with an error when that fails. */
 char *machines_dir(GError **error);
 /* The names of the machines that run; the directories of dead ones are removed on the way. */
 GPtrArray *machines_running(GError **error);
@@ -49,10 +49,11 @@ struct client;
 struct client *client_open(const char *name, GError **error);
 void client_close(struct client *client);
 const char *client_name(const struct client *client);
-/* Calls a method; takes over params (may be NULL). The result, or NULL with an error whose code is the
- * exit status. Events that come meanwhile are dropped. */
+/* Calls a method; takes over params (may be NULL). The result, or NULL with an error whose code is
+ * the exit status. Events that come meanwhile are dropped. */
 json_t *client_call(struct client *client, const char *method, json_t *params, GError **error);
-/* The next event, at most timeout_ms later (-1: for ever); NULL when none came or the machine ended. */
+/* The next event, at most timeout_ms later (-1: for ever); NULL when none came or the machine
+ * ended. */
 json_t *client_event(struct client *client, int timeout_ms, bool *ended);
 
 /* A connected display socket of a machine. -1 with an error. */

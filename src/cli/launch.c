@@ -11,8 +11,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,8 +26,8 @@ struct launch {
     char *root, *dir; /* of all machines; of this one */
     int fds[FDS_MAX];
     unsigned count;
-    json_t *files;  /* name -> index into fds */
-    json_t *disks;  /* for hv-vmm */
+    json_t *files;   /* name -> index into fds */
+    json_t *disks;   /* for hv-vmm */
     GString *images; /* what the file "images" holds */
     struct terminal *terminal;
 };
@@ -74,8 +74,8 @@ static bool resolve_image(struct config *config, GError **error)
     int fd = open(config->image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return hv_fail(error, HV_FAILED, "%s: %s", config->image, g_strerror(errno));
-    bool ok = image_probe(fd, config->image, &info, error) &&
-              image_usable(&info, config->image, error);
+    bool ok =
+        image_probe(fd, config->image, &info, error) && image_usable(&info, config->image, error);
     close(fd);
     if (!ok)
         return false;
@@ -95,9 +95,8 @@ static bool check_boot(const struct config *config, GError **error)
     g_auto(GStrv) words = g_strsplit(config->boot, ",", -1);
     for (char **word = words; *word; word++)
         if (strcmp(*word, "disk") && strcmp(*word, "cd"))
-            return hv_fail(error, HV_USAGE,
-                           "--boot %s: \"%s\": a list of disk and cd is wanted", config->boot,
-                           *word);
+            return hv_fail(error, HV_USAGE, "--boot %s: \"%s\": a list of disk and cd is wanted",
+                           config->boot, *word);
     return true;
 }
 
@@ -111,8 +110,8 @@ bool launch_resolve(struct config *config, GError **error)
     config->memory = config->memory / MIB * MIB;
     if (config->memory > host)
         return hv_fail(error, HV_HOST,
-                       "--memory: this host has %" G_GUINT64_FORMAT " MiB in all; %" G_GUINT64_FORMAT
-                       " MiB are too much for a guest",
+                       "--memory: this host has %" G_GUINT64_FORMAT
+                       " MiB in all; %" G_GUINT64_FORMAT " MiB are too much for a guest",
                        host / MIB, config->memory / MIB);
     if (!config->cpus)
         config->cpus = (uint64_t)CLAMP(sysconf(_SC_NPROCESSORS_ONLN), 1, 4);
@@ -191,10 +190,11 @@ static bool open_firmware(struct launch *launch, GError **error)
         return hv_fail(error, HV_FAILED, "--firmware %s: %s", wish, g_strerror(errno));
     if (own && (!S_ISREG(info.st_mode) || info.st_size < 65536 || info.st_size > 16 << 20 ||
                 info.st_size % 4096))
-        return hv_fail(error, HV_FAILED,
-                       "--firmware %s: %lld bytes: a ROM image has 64 KiB to 16 MiB, in whole 4 KiB "
-                       "pages",
-                       wish, (long long)info.st_size);
+        return hv_fail(
+            error, HV_FAILED,
+            "--firmware %s: %lld bytes: a ROM image has 64 KiB to 16 MiB, in whole 4 KiB "
+            "pages",
+            wish, (long long)info.st_size);
     add_file(launch, "firmware", fd);
     fd = open_rom(vga);
     if (fd >= 0)
@@ -228,7 +228,8 @@ static bool open_drive(struct launch *launch, const struct drive *drive, unsigne
     return true;
 }
 
-/* Disks come first on the controller's ports, then CDs; a machine without a CD has an empty drive. */
+/* Disks come first on the controller's ports, then CDs; a machine without a CD has an empty drive.
+ */
 static bool open_drives(struct launch *launch, GError **error)
 {
     enum { PORTS = 6 };
@@ -351,8 +352,8 @@ struct launch *launch_prepare(struct config *config, GError **error)
 static bool send_description(struct launch *launch, int socket, GError **error)
 {
     json_object_set(launch->files, "disks", launch->disks);
-    json_t *json = json_pack("{s:o, s:O}", "config", config_to_json(launch->config), "files",
-                             launch->files);
+    json_t *json =
+        json_pack("{s:o, s:O}", "config", config_to_json(launch->config), "files", launch->files);
     g_autofree char *text = json_dumps(json, JSON_COMPACT);
     json_decref(json);
     return fds_send(socket, text, strlen(text), launch->fds, launch->count, error);

@@ -63,8 +63,7 @@ int verb_list(int argc, char **argv)
             printf("%-20s %-10s %8s %5s %8s\n", "NAME", "STATE", "MEMORY", "CPUS", "PID");
         printf("%-20s %-10s %6lldMi %5lld %8lld\n", (char *)g_ptr_array_index(names, i),
                info ? json_string_value(json_object_get(info, "state")) : "silent",
-               json_integer_value(memory) >> 20,
-               json_integer_value(json_object_get(info, "cpus")),
+               json_integer_value(memory) >> 20, json_integer_value(json_object_get(info, "cpus")),
                json_integer_value(json_object_get(info, "pid")));
         json_decref(info);
     }
@@ -172,7 +171,7 @@ int verb_devices(int argc, char **argv)
     int left = cli_flags("devices", argc, argv, no_flags);
     if (left < 0)
         return left == -2 ? HV_OK : HV_USAGE;
-    for (const struct device_class *const *class = device_classes; *class; class++) {
+    for (const struct device_class *const *class = device_classes; *class; class ++) {
         if (left && strcmp((*class)->name, argv[0]))
             continue;
         printf("%-12s %s\n", (*class)->name, (*class)->help);

@@ -246,13 +246,12 @@ int viewer_start(int display, const char *name, GError **error)
 {
     g_autofree char *program = program_path("hv-view");
     g_autofree char *number = g_strdup_printf("%d", display);
-    char *argv[] = { program, (char *)"--fd", number, (char *)"--name", (char *)(uintptr_t)name,
-                     NULL };
+    char *argv[] = { program,          (char *)"--fd",          number,
+                     (char *)"--name", (char *)(uintptr_t)name, NULL };
     GPid pid = -1;
     g_autoptr(GError) why = NULL;
-    if (!g_spawn_async(NULL, argv, NULL,
-                       G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_LEAVE_DESCRIPTORS_OPEN, keep_display,
-                       GINT_TO_POINTER(display), &pid, &why)) {
+    if (!g_spawn_async(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_LEAVE_DESCRIPTORS_OPEN,
+                       keep_display, GINT_TO_POINTER(display), &pid, &why)) {
         hv_fail(error, HV_HOST, "%s: the window cannot be opened: %s", program, why->message);
         pid = -1;
     }

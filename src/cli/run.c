@@ -18,9 +18,9 @@ static void print_help(void)
     printf("usage: hv run IMAGE [options]\n"
            "       Boots a disk image, a block device or a CD image (ISO) in a window.\n\n");
     for (const struct setting *s = config_settings; s->name; s++) {
-        g_autofree char *left = g_strdup_printf("%c%c%s--%s %s", s->letter ? '-' : ' ',
-                                                s->letter ? s->letter : ' ', s->letter ? ", " : "  ",
-                                                s->name, s->value ? s->value : "");
+        g_autofree char *left =
+            g_strdup_printf("%c%c%s--%s %s", s->letter ? '-' : ' ', s->letter ? s->letter : ' ',
+                            s->letter ? ", " : "  ", s->name, s->value ? s->value : "");
         if (strlen(left) > 36)
             printf("  %s\n  %-36s %s\n", left, "", s->help);
         else

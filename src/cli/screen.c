@@ -134,7 +134,8 @@ static int screen_text(struct client *client)
     return HV_OK;
 }
 
-/* Waits until the text on the screen matches: it looks when the picture changes, and not between. */
+/* Waits until the text on the screen matches: it looks when the picture changes, and not between.
+ */
 static int screen_wait(struct client *client, const char *pattern, unsigned seconds)
 {
     GError *error = NULL;
@@ -171,7 +172,7 @@ int verb_screen(int argc, char **argv)
     bool text = false;
     const char *png = NULL, *wait = NULL, *timeout = "60";
     const struct flag flags[] = {
-        { "text", &text, NULL },   { "png", NULL, &png },           { "wait", NULL, &wait },
+        { "text", &text, NULL },       { "png", NULL, &png }, { "wait", NULL, &wait },
         { "timeout", NULL, &timeout }, { .name = NULL },
     };
     int left = cli_flags("screen", argc, argv, flags);

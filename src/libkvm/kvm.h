@@ -2,8 +2,8 @@
  *
  * C and libc only, no state but the descriptors, usable alone (examples/tiny-vmm.c). Every function
  * that returns int gives 0 or more on success and -errno on failure. System and VM functions may be
- * called from any thread; vCPU functions from the thread that runs the vCPU (or before it runs), but
- * for kvm_vcpu_kick's store. */
+ * called from any thread; vCPU functions from the thread that runs the vCPU (or before it runs),
+ * but for kvm_vcpu_kick's store. */
 #pragma once
 #include <linux/kvm.h>
 #include <stdbool.h>

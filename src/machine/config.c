@@ -9,8 +9,10 @@
 #define AT(m) offsetof(struct config, m)
 
 const struct setting config_settings[] = {
-    { "memory", 'm', SETTING_SIZE, AT(memory), "SIZE", "the guest's RAM: 512M, 4G (a quarter of the "
-      "host's, at most 4G)", MIB, 1024 * GIB },
+    { "memory", 'm', SETTING_SIZE, AT(memory), "SIZE",
+      "the guest's RAM: 512M, 4G (a quarter of the "
+      "host's, at most 4G)",
+      MIB, 1024 * GIB },
     { "cpus", 'c', SETTING_UINT, AT(cpus), "N", "virtual CPUs (the host's, at most 4)", 1, 64 },
     { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
     { "disk", 0, SETTING_DRIVE, AT(disks), "FILE[,bus=ahci][,format=raw][,readonly]",
@@ -171,9 +173,9 @@ static json_t *drives_to_json(const GPtrArray *drives)
     json_t *array = json_array();
     for (guint i = 0; i < drives->len; i++) {
         const struct drive *d = g_ptr_array_index(drives, i);
-        json_array_append_new(array, json_pack("{s:s, s:s, s:s*, s:b}", "file", d->file, "bus",
-                                               d->bus, "format", d->format, "readonly",
-                                               d->readonly));
+        json_array_append_new(array,
+                              json_pack("{s:s, s:s, s:s*, s:b}", "file", d->file, "bus", d->bus,
+                                        "format", d->format, "readonly", d->readonly));
     }
     return array;
 }

@@ -1,5 +1,5 @@
-/* The settings of a machine: one table for the options of `hv run`, the description that hv hands to
- * hv-vmm, and the help. One thread. */
+/* The settings of a machine: one table for the options of `hv run`, the description that hv hands
+ * to hv-vmm, and the help. One thread. */
 #pragma once
 #include <glib.h>
 #include <jansson.h>
@@ -18,8 +18,8 @@ struct drive {
 typedef struct config settings; /* for g_autoptr */
 struct config {
     char *name;
-    char *image;      /* the positional argument: resolved into a drive by hv */
-    uint64_t memory;  /* bytes */
+    char *image;     /* the positional argument: resolved into a drive by hv */
+    uint64_t memory; /* bytes */
     uint64_t cpus;
     char *cpu;        /* host,-feature,... */
     GPtrArray *disks; /* struct drive */
@@ -32,7 +32,14 @@ struct config {
     char *trace;        /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */
 };
 
-enum setting_kind { SETTING_STRING, SETTING_SIZE, SETTING_UINT, SETTING_BOOL, SETTING_DRIVE, SETTING_LIST };
+enum setting_kind {
+    SETTING_STRING,
+    SETTING_SIZE,
+    SETTING_UINT,
+    SETTING_BOOL,
+    SETTING_DRIVE,
+    SETTING_LIST
+};
 
 struct setting {
     const char *name; /* the long option and the JSON key */

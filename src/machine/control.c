@@ -15,7 +15,7 @@
 
 enum {
     MAX_CLIENTS = 16,
-    REQUEST_MAX = 65536, /* bytes of one line */
+    REQUEST_MAX = 65536,   /* bytes of one line */
     BACKLOG_MAX = 1 << 20, /* bytes that a client may leave unread */
     MAX_KEYS = 8,
 };
@@ -98,7 +98,8 @@ static void tell(struct client *c, json_t *json)
 
 static void broadcast(struct control *control, const char *event, json_t *params)
 {
-    json_t *json = json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", event, "params", params);
+    json_t *json =
+        json_pack("{s:s, s:s, s:o}", "jsonrpc", "2.0", "method", event, "params", params);
     for (unsigned i = 0; i < MAX_CLIENTS; i++)
         if (control->clients[i].fd >= 0 && control->clients[i].events)
             tell(&control->clients[i], json_incref(json));
@@ -161,8 +162,8 @@ static json_t *method_screen_text(struct client *c, const json_t *params, GError
     for (uint32_t row = 0; row < text->rows; row++) {
         g_autoptr(GString) line = g_string_new(NULL);
         for (uint32_t column = 0; column < text->columns; column++)
-            g_string_append_unichar(
-                line, cp437_character(text->cell[row * text->columns + column].code));
+            g_string_append_unichar(line,
+                                    cp437_character(text->cell[row * text->columns + column].code));
         g_strchomp(line->str);
         json_array_append_new(lines, json_string(line->str));
     }
@@ -223,9 +224,12 @@ static const struct {
     const char *name;
     method *run;
 } methods[] = {
-    { "info", method_info },           { "stop", method_stop },
-    { "screen.text", method_screen_text }, { "send.key", method_send_key },
-    { "send.text", method_send_text }, { "eject", method_eject },
+    { "info", method_info },
+    { "stop", method_stop },
+    { "screen.text", method_screen_text },
+    { "send.key", method_send_key },
+    { "send.text", method_send_text },
+    { "eject", method_eject },
     { "events", method_events },
 };
 
@@ -332,8 +336,8 @@ static void other_event(void *opaque, const char *name, const char *text)
     broadcast(opaque, name, json_pack("{s:s}", "text", text));
 }
 
-struct control *control_new(struct machine *machine, struct display *display,
-                            struct typist *typist, int listener)
+struct control *control_new(struct machine *machine, struct display *display, struct typist *typist,
+                            int listener)
 {
     struct control *control = g_new0(struct control, 1);
     *control = (struct control){ machine, display, typist, listener, { { .fd = 0 } } };

@@ -25,8 +25,8 @@ enum {
 };
 
 struct viewer {
-    int fd; /* -1: free */
-    bool stale; /* it missed something: the whole picture is due */
+    int fd;                  /* -1: free */
+    bool stale;              /* it missed something: the whole picture is due */
     struct rectangle damage; /* not sent yet */
     uint32_t width, height;  /* as it knows them */
     bool state_due;
@@ -360,8 +360,8 @@ static bool make_frame(struct display *d, GError **error)
     d->frame_fd = memfd_create("hv-frame", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (d->frame_fd < 0 || ftruncate(d->frame_fd, FRAME_BYTES) < 0)
         return hv_fail(error, HV_HOST, "no memory for the screen: %s", g_strerror(errno));
-    d->picture.pixels = mmap(NULL, FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                             d->frame_fd, 0);
+    d->picture.pixels =
+        mmap(NULL, FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, d->frame_fd, 0);
     if (d->picture.pixels == MAP_FAILED)
         return hv_fail(error, HV_HOST, "no memory for the screen: %s", g_strerror(errno));
     return fcntl(d->frame_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE) ==

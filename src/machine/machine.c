@@ -100,13 +100,12 @@ static void post(struct machine *m, unsigned mail)
     (void)ignored; /* full means that the thread is awake already */
 }
 
-static void board_request(void *opaque, struct device *dev, enum board_request what,
-                          uint32_t value)
+static void board_request(void *opaque, struct device *dev, enum board_request what, uint32_t value)
 {
     static const unsigned mails[] = {
-        [BOARD_RESET] = MAIL_RESET,   [BOARD_POWER_OFF] = MAIL_POWER_OFF,
+        [BOARD_RESET] = MAIL_RESET,     [BOARD_POWER_OFF] = MAIL_POWER_OFF,
         [BOARD_SUSPEND] = MAIL_SUSPEND, [BOARD_EXIT] = MAIL_EXIT,
-        [BOARD_PANIC] = MAIL_PANIC,   [BOARD_MEDIA_EJECT] = MAIL_EJECTED,
+        [BOARD_PANIC] = MAIL_PANIC,     [BOARD_MEDIA_EJECT] = MAIL_EJECTED,
     };
     struct machine *m = opaque;
     (void)dev;
@@ -188,7 +187,8 @@ static bool show(struct guest *guest, gpa at, uint64_t size, void *host, unsigne
     return !size || guest_slot_set(guest, guest_slot_new(guest), at, size, host, flags);
 }
 
-/* RAM but for the legacy hole, whose upper part the host bridge manages, and the ROM below 4 GiB. */
+/* RAM but for the legacy hole, whose upper part the host bridge manages, and the ROM below 4 GiB.
+ */
 static bool make_memory(struct machine *m, GError **error)
 {
     struct guest *guest = m->board.guest;
@@ -207,8 +207,8 @@ static bool make_memory(struct machine *m, GError **error)
     if (!show(guest, GPA(0), LEGACY_BASE, guest_ram_host(guest, GPA(0), LEGACY_BASE), 0) ||
         !show(guest, GPA(LEGACY_END), low - LEGACY_END,
               guest_ram_host(guest, GPA(LEGACY_END), low - LEGACY_END), 0) ||
-        !show(guest, GPA(HIGH_RAM_BASE), high,
-              guest_ram_host(guest, GPA(HIGH_RAM_BASE), high), 0) ||
+        !show(guest, GPA(HIGH_RAM_BASE), high, guest_ram_host(guest, GPA(HIGH_RAM_BASE), high),
+              0) ||
         !show(guest, GPA(4 * GIB - rom_size), rom_size, m->rom, SLOT_READONLY))
         return hv_fail(error, HV_HOST, "KVM does not take the guest's memory");
     return true;
@@ -443,8 +443,8 @@ static void host_disk_full(struct machine *m)
     if (!disk || m->state == STATE_OFF)
         return;
     stop(m);
-    g_autofree char *why = g_strdup_printf(
-        "no space is left on the host for %s: free some, then resume", disk->name);
+    g_autofree char *why =
+        g_strdup_printf("no space is left on the host for %s: free some, then resume", disk->name);
     log_error(NULL, "%s", why);
     set_state(m, STATE_DISK_FULL, why);
 }

@@ -28,7 +28,7 @@ struct machine_files {
     GBytes *firmware, *vga_rom;
     struct disk *disks[6]; /* by AHCI port; NULL: nothing there */
     bool is_cd[6];
-    struct host_stream *serial;   /* COM1; NULL: leads nowhere */
+    struct host_stream *serial;       /* COM1; NULL: leads nowhere */
     struct host_stream *firmware_log; /* port 0x402 */
 };
 

@@ -1,8 +1,9 @@
 /* hv-vmm: one machine, and nothing else. Started by hv with a socket, over which it gets one JSON
- * description and, beside it, every file it will ever use as an open descriptor; it answers with one
- * line when the machine runs, or with why it does not. It opens no path.
+ * description and, beside it, every file it will ever use as an open descriptor; it answers with
+ * one line when the machine runs, or with why it does not. It opens no path.
  *
- *   {"config": {...}, "files": {"kvm": 0, "control": 1, ..., "disks": [{"fd": 5, "port": 0, ...}]}} */
+ *   {"config": {...}, "files": {"kvm": 0, "control": 1, ..., "disks": [{"fd": 5, "port": 0, ...}]}}
+ */
 #include "base/error.h"
 #include "base/fds.h"
 #include "base/log.h"
@@ -186,10 +187,11 @@ static bool receive(int socket, json_t **description, struct files *files, GErro
 {
     g_autofree char *text = g_malloc(DESCRIPTION_MAX);
     json_error_t parse;
-    ssize_t length = fds_receive(socket, text, DESCRIPTION_MAX, files->fds, FDS_MAX, &files->count,
-                                 error);
+    ssize_t length =
+        fds_receive(socket, text, DESCRIPTION_MAX, files->fds, FDS_MAX, &files->count, error);
     if (length <= 0)
-        return length < 0 || hv_fail(error, HV_USAGE, "no description came: hv-vmm is started by hv");
+        return length < 0 ||
+               hv_fail(error, HV_USAGE, "no description came: hv-vmm is started by hv");
     *description = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &parse);
     if (!*description)
         return hv_fail(error, HV_USAGE, "the machine's description: %s", parse.text);

@@ -1,13 +1,13 @@
 /* The PC, top to bottom: a Q35-shaped machine that SeaBIOS, OVMF, Linux, BSD and Windows know.
  *
  * Wires: an ISA line ends in the pin of its number of the 8259 pair and of the I/O APIC (but IRQ 0
- * in the I/O APIC's pin 2, as every PC has it). A PIRQ ends in the LPC bridge, which routes it to an
- * ISA line, and in the I/O APIC's pins 16 to 23. */
+ * in the I/O APIC's pin 2, as every PC has it). A PIRQ ends in the LPC bridge, which routes it to
+ * an ISA line, and in the I/O APIC's pins 16 to 23. */
 #include "machine/pc.h"
 
 #include "base/error.h"
-#include "boot/boot.h"
 #include "block/disk.h"
+#include "boot/boot.h"
 #include "bus/fw-cfg.h"
 #include "bus/pci.h"
 #include "machine/streams.h"
@@ -78,8 +78,8 @@ static struct irq *line(struct pc *pc, unsigned number)
     return source_on(pc, number < ISA_LINES ? &pc->isa[number] : &pc->pirq[number - ISA_LINES]);
 }
 
-/* Where INTA..INTD of a slot lead: slots up to 24 share PIRQE-H in turns, the chipset's own slots have
- * PIRQA-D. The DSDT's _PRT and SeaBIOS say the same. */
+/* Where INTA..INTD of a slot lead: slots up to 24 share PIRQE-H in turns, the chipset's own slots
+ * have PIRQA-D. The DSDT's _PRT and SeaBIOS say the same. */
 static struct irq *intx(struct pc *pc, unsigned devfn, unsigned pin)
 {
     unsigned slot = devfn >> 3;

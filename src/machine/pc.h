@@ -1,4 +1,5 @@
-/* The PC: which devices exist, at which port, on which line. One thread, before the machine runs. */
+/* The PC: which devices exist, at which port, on which line. One thread, before the machine runs.
+ */
 #pragma once
 #include "machine/machine.h"
 

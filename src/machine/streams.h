@@ -1,7 +1,7 @@
 /* The host's end of byte streams: serial ports and the firmware's log on descriptors.
  *
- * Each stream has one thread for each direction, started with the first byte: a guest never waits for
- * a slow reader, what does not fit into 64 KiB is dropped and counted. */
+ * Each stream has one thread for each direction, started with the first byte: a guest never waits
+ * for a slow reader, what does not fit into 64 KiB is dropped and counted. */
 #pragma once
 #include "bus/stream.h"
 

@@ -29,8 +29,9 @@ static void trace(void *opaque, enum space space, struct device *dev, uint64_t a
     if (!wanted(opaque, space, dev))
         return;
     char line[128];
-    int n = g_snprintf(line, sizeof line, "%10" G_GINT64_FORMAT " %s %s%u %#" PRIx64 " %s %#" PRIx64
-                       " %s\n", g_get_monotonic_time() % 10000000000, is_write ? "W" : "R",
+    int n = g_snprintf(line, sizeof line,
+                       "%10" G_GINT64_FORMAT " %s %s%u %#" PRIx64 " %s %#" PRIx64 " %s\n",
+                       g_get_monotonic_time() % 10000000000, is_write ? "W" : "R",
                        space == SPACE_PORTS ? "port" : "mmio", length * 8, address,
                        is_write ? "<-" : "->", value, dev ? dev->name : "nobody");
     ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);

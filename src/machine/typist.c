@@ -29,19 +29,19 @@ static const struct {
     const char *name;
     uint8_t usage;
 } key_names[] = {
-    { "enter", 0x28 },   { "return", 0x28 },     { "esc", 0x29 },       { "escape", 0x29 },
-    { "backspace", 0x2a }, { "tab", 0x2b },      { "space", 0x2c },     { "minus", 0x2d },
-    { "equal", 0x2e },   { "capslock", 0x39 },   { "f1", 0x3a },        { "f2", 0x3b },
-    { "f3", 0x3c },      { "f4", 0x3d },         { "f5", 0x3e },        { "f6", 0x3f },
-    { "f7", 0x40 },      { "f8", 0x41 },         { "f9", 0x42 },        { "f10", 0x43 },
-    { "f11", 0x44 },     { "f12", 0x45 },        { "print", 0x46 },     { "sysrq", 0x46 },
-    { "scrolllock", 0x47 }, { "pause", 0x48 },   { "insert", 0x49 },    { "home", 0x4a },
-    { "pageup", 0x4b },  { "delete", 0x4c },     { "del", 0x4c },       { "end", 0x4d },
-    { "pagedown", 0x4e }, { "right", 0x4f },     { "left", 0x50 },      { "down", 0x51 },
-    { "up", 0x52 },      { "numlock", 0x53 },    { "kpenter", 0x58 },   { "menu", 0x65 },
-    { "ctrl", 0xe0 },    { "shift", 0xe1 },      { "alt", 0xe2 },       { "super", 0xe3 },
-    { "win", 0xe3 },     { "meta", 0xe3 },       { "rctrl", 0xe4 },     { "rshift", 0xe5 },
-    { "ralt", 0xe6 },    { "altgr", 0xe6 },      { "rsuper", 0xe7 },    { "plus", 0x57 },
+    { "enter", 0x28 },      { "return", 0x28 },   { "esc", 0x29 },     { "escape", 0x29 },
+    { "backspace", 0x2a },  { "tab", 0x2b },      { "space", 0x2c },   { "minus", 0x2d },
+    { "equal", 0x2e },      { "capslock", 0x39 }, { "f1", 0x3a },      { "f2", 0x3b },
+    { "f3", 0x3c },         { "f4", 0x3d },       { "f5", 0x3e },      { "f6", 0x3f },
+    { "f7", 0x40 },         { "f8", 0x41 },       { "f9", 0x42 },      { "f10", 0x43 },
+    { "f11", 0x44 },        { "f12", 0x45 },      { "print", 0x46 },   { "sysrq", 0x46 },
+    { "scrolllock", 0x47 }, { "pause", 0x48 },    { "insert", 0x49 },  { "home", 0x4a },
+    { "pageup", 0x4b },     { "delete", 0x4c },   { "del", 0x4c },     { "end", 0x4d },
+    { "pagedown", 0x4e },   { "right", 0x4f },    { "left", 0x50 },    { "down", 0x51 },
+    { "up", 0x52 },         { "numlock", 0x53 },  { "kpenter", 0x58 }, { "menu", 0x65 },
+    { "ctrl", 0xe0 },       { "shift", 0xe1 },    { "alt", 0xe2 },     { "super", 0xe3 },
+    { "win", 0xe3 },        { "meta", 0xe3 },     { "rctrl", 0xe4 },   { "rshift", 0xe5 },
+    { "ralt", 0xe6 },       { "altgr", 0xe6 },    { "rsuper", 0xe7 },  { "plus", 0x57 },
 };
 
 /* The keys of a US keyboard from usage 0x1e on: without shift, and with it. */

@@ -1,7 +1,7 @@
 /* The typist: types keys and text on the machine's keyboard, no faster than the guest takes them.
  *
- * A queue of key strokes; the next goes in when the keyboard's queue has room, and for text when the
- * guest has read all that came before. Any thread. */
+ * A queue of key strokes; the next goes in when the keyboard's queue has room, and for text when
+ * the guest has read all that came before. Any thread. */
 #pragma once
 #include "bus/device.h"
 
@@ -13,8 +13,8 @@ struct input_source *typist_source(struct typist *typist);
 
 /* One key of a person at the keyboard: HID usage, down or up. */
 void typist_key(struct typist *typist, uint8_t usage, bool down);
-/* UTF-8 text of `length` bytes, typed on a US layout; what that layout lacks is left out. Returns how
- * many characters were left out. At most TYPIST_ROOM strokes wait; more is dropped. */
+/* UTF-8 text of `length` bytes, typed on a US layout; what that layout lacks is left out. Returns
+ * how many characters were left out. At most TYPIST_ROOM strokes wait; more is dropped. */
 unsigned typist_text(struct typist *typist, const char *text, size_t length);
 /* Keys pressed in order and released in reverse, as in ctrl+alt+del. */
 void typist_chord(struct typist *typist, const uint8_t *usages, unsigned count);

@@ -1,5 +1,6 @@
 /* CPUID: what the host offers, less what the user takes away, plus the topology of this machine.
- * Intel SDM volume 2A "CPUID", AMD APM volume 3 appendix E, Linux Documentation/virt/kvm/x86/cpuid.rst.
+ * Intel SDM volume 2A "CPUID", AMD APM volume 3 appendix E, Linux
+ * Documentation/virt/kvm/x86/cpuid.rst.
  *
  * The topology is one socket of `count` cores with one thread each. */
 #include "base/error.h"
@@ -186,7 +187,8 @@ static void set_levels(struct kvm_cpuid_table *table, uint32_t leaf, unsigned id
     }
 }
 
-/* Leaf 4 and AMD's 0x8000001d: which caches are shared by how many, and how many cores there are. */
+/* Leaf 4 and AMD's 0x8000001d: which caches are shared by how many, and how many cores there are.
+ */
 static void set_caches(struct kvm_cpuid_entry2 *e, unsigned count)
 {
     unsigned level = e->eax >> 5 & 7, sharing = level >= 3 ? count : 1;

@@ -1,8 +1,8 @@
-/* What to do when the guest leaves: a table of handlers over struct kvm_run, one for each exit reason
- * (Linux Documentation/virt/kvm/api.rst section 5). Runs on the vCPU's thread. A reason without a
- * handler, and every KVM error, ends in a report and the state "crashed": never in silence. */
+/* What to do when the guest leaves: a table of handlers over struct kvm_run, one for each exit
+ * reason (Linux Documentation/virt/kvm/api.rst section 5). Runs on the vCPU's thread. A reason
+ * without a handler, and every KVM error, ends in a report and the state "crashed": never in
+ * silence. */
 #include "vcpu/vcpu.h"
-
 
 typedef enum exit_result handler(struct vcpu *vcpu, struct kvm_run *run);
 

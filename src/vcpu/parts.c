@@ -1,8 +1,8 @@
-/* A vCPU's state as bytes: the parts of libkvm's table, then the MSRs. Used for the reset state, for
- * suspend and for snapshots. The vCPU is parked.
+/* A vCPU's state as bytes: the parts of libkvm's table, then the MSRs. Used for the reset state,
+ * for suspend and for snapshots. The vCPU is parked.
  *
- * Format: for each part its size (u32) and its bytes; then the number of MSRs (u32) and for each its
- * index (u32) and value (u64). A file from another host may lack parts: sizes must match. */
+ * Format: for each part its size (u32) and its bytes; then the number of MSRs (u32) and for each
+ * its index (u32) and value (u64). A file from another host may lack parts: sizes must match. */
 #include "base/error.h"
 #include "vcpu/vcpu.h"
 
@@ -101,8 +101,8 @@ bool parts_load(struct vcpu *vcpu, const uint8_t **in, size_t *length, GError **
         uint32_t size;
         if (!take(in, length, &size, sizeof size) || size != part->size ||
             !take(in, length, buffer, size))
-            return hv_fail(error, HV_FAILED, "vCPU %u: the saved %s do not fit this host",
-                           vcpu->id, part->name);
+            return hv_fail(error, HV_FAILED, "vCPU %u: the saved %s do not fit this host", vcpu->id,
+                           part->name);
         int result = kvm_vcpu_set_part(&vcpu->kvm, part, buffer);
         if (result < 0)
             return hv_fail(error, HV_FAILED, "vCPU %u: KVM does not take its %s: %s", vcpu->id,

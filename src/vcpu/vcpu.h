@@ -21,7 +21,8 @@ struct vcpus;
 
 /* What the machine is told; called on a vCPU's thread with no lock held. */
 struct vcpu_events {
-    /* The guest cannot go on: why, the registers and the code bytes, as text. The vCPU is parked. */
+    /* The guest cannot go on: why, the registers and the code bytes, as text. The vCPU is parked.
+     */
     void (*crashed)(void *opaque, const char *report);
 };
 
@@ -37,7 +38,8 @@ struct vcpu_host {
     void *opaque;
 };
 
-/* Creates `count` vCPUs in reset state, parked. cpu: "host" and feature changes ("host,-avx512f"). */
+/* Creates `count` vCPUs in reset state, parked. cpu: "host" and feature changes ("host,-avx512f").
+ */
 struct vcpus *vcpus_new(const struct vcpu_host *host, unsigned count, const char *cpu,
                         GError **error);
 /* Stops and frees; NULL is allowed. */
@@ -65,7 +67,7 @@ struct vcpu {
     unsigned id;
     struct kvm_vcpu kvm;
     GThread *thread;
-    gpointer posix_thread; /* a pthread_t, once the thread runs */
+    gpointer posix_thread;    /* a pthread_t, once the thread runs */
     struct bus_reader reader; /* its own thread only */
     GByteArray *pristine;     /* the reset state */
 

@@ -34,6 +34,8 @@ int kvm_open(struct kvm *kvm, const char *path)
 int kvm_adopt(struct kvm *kvm, int fd)
 {
     int version = call(fd, KVM_GET_API_VERSION, 0);
+    if (version == -EBADF)
+        return version;
     if (version != KVM_API_VERSION)
         return -ENOTSUP;
     int size = call(fd, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -58,13 +60,19 @@ int kvm_check(const struct kvm *kvm, long capability)
 int kvm_supported_cpuid(const struct kvm *kvm, struct kvm_cpuid_table *cpuid)
 {
     cpuid->head.nent = KVM_CPUID_ROOM;
-    return call_with(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid);
+    int result = call_with(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid);
+    if (result < 0)
+        cpuid->head.nent = 0;
+    return result;
 }
 
 int kvm_msr_index_list(const struct kvm *kvm, struct kvm_msr_names *names)
 {
     names->head.nmsrs = KVM_MSR_ROOM;
-    return call_with(kvm->fd, KVM_GET_MSR_INDEX_LIST, names);
+    int result = call_with(kvm->fd, KVM_GET_MSR_INDEX_LIST, names);
+    if (result < 0)
+        names->head.nmsrs = 0; /* with -E2BIG the kernel says how many there are: more than room */
+    return result;
 }
 
 /* --- a virtual machine ---------------------------------------------------------------------- */

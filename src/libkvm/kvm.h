@@ -28,14 +28,14 @@ int kvm_check(const struct kvm *kvm, long capability);
 
 enum { KVM_CPUID_ROOM = 256, KVM_MSR_ROOM = 512 };
 
-/* What a guest may be told of the host's CPU. */
+/* What a guest may be told of the host's CPU; no entries after a failure. */
 struct kvm_cpuid_table {
     struct kvm_cpuid2 head;
     struct kvm_cpuid_entry2 entry[KVM_CPUID_ROOM];
 };
 int kvm_supported_cpuid(const struct kvm *kvm, struct kvm_cpuid_table *cpuid);
 
-/* The MSRs that hold guest state. */
+/* The MSRs that hold guest state; none after a failure. */
 struct kvm_msr_names {
     struct kvm_msr_list head;
     uint32_t index[KVM_MSR_ROOM];

@@ -93,6 +93,8 @@ static bool resolve_image(struct config *config, GError **error)
 static bool check_boot(const struct config *config, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(config->boot, ",", -1);
+    if (!words[0])
+        return hv_fail(error, HV_USAGE, "--boot: a list of disk and cd is wanted");
     for (char **word = words; *word; word++)
         if (strcmp(*word, "disk") && strcmp(*word, "cd"))
             return hv_fail(error, HV_USAGE, "--boot %s: \"%s\": a list of disk and cd is wanted",
@@ -221,9 +223,10 @@ static bool open_drive(struct launch *launch, const struct drive *drive, unsigne
     g_autofree char *identity = image_identity(fd);
     g_string_append_printf(launch->images, "%s\n", identity);
     g_autofree char *base = g_path_get_basename(drive->file);
+    g_autofree char *shown = g_utf8_make_valid(base, -1); /* file names are bytes, JSON is not */
     json_array_append_new(launch->disks,
                           json_pack("{s:i, s:i, s:s, s:b, s:b}", "fd", add_fd(launch, fd), "port",
-                                    (int)port, "name", base, "readonly", (int)readonly, "cd",
+                                    (int)port, "name", shown, "readonly", (int)readonly, "cd",
                                     (int)drive->cd));
     return true;
 }

@@ -67,6 +67,13 @@ void config_free(struct config *config)
 
 /* --- values --------------------------------------------------------------------------------- */
 
+/* A limit, as one would write it. */
+static char *as_typed(const struct setting *s, uint64_t number)
+{
+    bool mib = s->kind == SETTING_SIZE;
+    return g_strdup_printf("%" G_GUINT64_FORMAT "%s", mib ? number / MIB : number, mib ? "M" : "");
+}
+
 static bool set_number(const struct setting *s, const char *value, uint64_t *to, GError **error)
 {
     static const char units[] = "KMGT";
@@ -87,48 +94,54 @@ static bool set_number(const struct setting *s, const char *value, uint64_t *to,
         return hv_fail(error, HV_USAGE, "--%s %s: %s is wanted", s->name, value,
                        s->kind == SETTING_SIZE ? "a size such as 512M or 4G" : "a number");
     if (number < s->min || number > s->max) {
-        g_autofree char *low = g_format_size_full(s->min, G_FORMAT_SIZE_IEC_UNITS);
-        g_autofree char *high = g_format_size_full(s->max, G_FORMAT_SIZE_IEC_UNITS);
-        if (s->kind == SETTING_SIZE)
-            return hv_fail(error, HV_USAGE, "--%s %s: from %s to %s is possible", s->name, value,
-                           low, high);
-        return hv_fail(error, HV_USAGE,
-                       "--%s %s: from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " is possible",
-                       s->name, value, s->min, s->max);
+        g_autofree char *low = as_typed(s, s->min), *high = as_typed(s, s->max);
+        return hv_fail(error, HV_USAGE, "--%s %s: from %s to %s is possible", s->name, value, low,
+                       high);
     }
     *to = number;
     return true;
 }
 
-static bool drive_option(struct drive *drive, const char *word, GError **error)
+static bool set_bool(const struct setting *s, const char *value, bool *to, GError **error)
+{
+    bool on = !value || !strcmp(value, "on");
+    if (!on && strcmp(value, "off"))
+        return hv_fail(error, HV_USAGE, "--%s %s: on or off is wanted, or nothing (on)", s->name,
+                       value);
+    *to = on;
+    return true;
+}
+
+static bool drive_option(const char *option, struct drive *drive, const char *word, GError **error)
 {
     static const char *const known[] = { "bus", "format", "readonly", NULL };
     const char *equals = strchr(word, '=');
     g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
-    if (!strcmp(key, "readonly") && !equals) {
+    if (!strcmp(key, "readonly")) {
+        if (equals)
+            return hv_fail(error, HV_USAGE, "--%s: readonly takes no value", option);
         drive->readonly = true;
         return true;
     }
-    if (equals && !strcmp(key, "bus")) {
-        if (strcmp(equals + 1, "ahci"))
-            return hv_fail(error, HV_USAGE, "--disk: bus=%s: \"ahci\" is what there is",
-                           equals + 1);
+    if (!strcmp(key, "bus")) {
+        if (!equals || strcmp(equals + 1, "ahci"))
+            return hv_fail(error, HV_USAGE, "--%s: %s: \"ahci\" is what there is", option, word);
         return true;
     }
-    if (equals && !strcmp(key, "format")) {
-        if (strcmp(equals + 1, "raw"))
-            return hv_fail(error, HV_USAGE, "--disk: format=%s: \"raw\" is what there is",
-                           equals + 1);
+    if (!strcmp(key, "format")) {
+        if (!equals || strcmp(equals + 1, "raw"))
+            return hv_fail(error, HV_USAGE, "--%s: %s: \"raw\" is what there is", option, word);
         g_free(drive->format);
         drive->format = g_strdup(equals + 1);
         return true;
     }
     const char *near = hv_nearest(key, known);
-    return hv_fail(error, HV_USAGE, "--disk: unknown key \"%s\"%s%s%s", key,
+    return hv_fail(error, HV_USAGE, "--%s: unknown key \"%s\"%s%s%s", option, key,
                    near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-static bool add_drive(GPtrArray *drives, const char *value, bool cd, GError **error)
+static bool add_drive(const char *option, GPtrArray *drives, const char *value, bool cd,
+                      GError **error)
 {
     g_auto(GStrv) words = g_strsplit(value, ",", -1);
     struct drive *drive = g_new0(struct drive, 1);
@@ -138,9 +151,9 @@ static bool add_drive(GPtrArray *drives, const char *value, bool cd, GError **er
     drive->readonly = cd;
     g_ptr_array_add(drives, drive);
     for (char **word = words[0] ? words + 1 : words; *word; word++)
-        if (!drive_option(drive, *word, error))
+        if (!drive_option(option, drive, *word, error))
             return false;
-    return *drive->file || hv_fail(error, HV_USAGE, "--disk: a file name is wanted");
+    return *drive->file || hv_fail(error, HV_USAGE, "--%s: a file name is wanted", option);
 }
 
 bool config_set(struct config *config, const struct setting *s, const char *value, GError **error)
@@ -155,10 +168,9 @@ bool config_set(struct config *config, const struct setting *s, const char *valu
     case SETTING_UINT:
         return set_number(s, value, at, error);
     case SETTING_BOOL:
-        *(bool *)at = true;
-        return true;
+        return set_bool(s, value, at, error);
     case SETTING_DRIVE:
-        return add_drive(*(GPtrArray **)at, value, at == &config->cdroms, error);
+        return add_drive(s->name, *(GPtrArray **)at, value, at == &config->cdroms, error);
     case SETTING_LIST:
         g_ptr_array_add(*(GPtrArray **)at, g_strdup(value));
         return true;
@@ -168,14 +180,21 @@ bool config_set(struct config *config, const struct setting *s, const char *valu
 
 /* --- JSON ----------------------------------------------------------------------------------- */
 
+/* File names are bytes; JSON is UTF-8, and hv-vmm uses names in messages only. */
+static json_t *string_to_json(const char *bytes)
+{
+    g_autofree char *text = bytes ? g_utf8_make_valid(bytes, -1) : NULL;
+    return text ? json_string(text) : NULL;
+}
+
 static json_t *drives_to_json(const GPtrArray *drives)
 {
     json_t *array = json_array();
     for (guint i = 0; i < drives->len; i++) {
         const struct drive *d = g_ptr_array_index(drives, i);
-        json_array_append_new(array,
-                              json_pack("{s:s, s:s, s:s*, s:b}", "file", d->file, "bus", d->bus,
-                                        "format", d->format, "readonly", d->readonly));
+        json_array_append_new(array, json_pack("{s:o, s:s, s:s*, s:b}", "file",
+                                               string_to_json(d->file), "bus", d->bus, "format",
+                                               d->format, "readonly", d->readonly));
     }
     return array;
 }
@@ -184,7 +203,7 @@ static json_t *list_to_json(const GPtrArray *list)
 {
     json_t *array = json_array();
     for (guint i = 0; i < list->len; i++)
-        json_array_append_new(array, json_string(g_ptr_array_index(list, i)));
+        json_array_append_new(array, string_to_json(g_ptr_array_index(list, i)));
     return array;
 }
 
@@ -196,7 +215,7 @@ json_t *config_to_json(const struct config *config)
         json_t *value = NULL;
         switch (s->kind) {
         case SETTING_STRING:
-            value = *(char *const *)at ? json_string(*(char *const *)at) : NULL;
+            value = string_to_json(*(char *const *)at);
             break;
         case SETTING_SIZE:
         case SETTING_UINT:
@@ -261,7 +280,11 @@ static bool from_json(struct config *config, const struct setting *s, const json
                drives_from_json(*(GPtrArray **)at, value, at == &config->cdroms);
     case SETTING_LIST:
         json_array_foreach(value, i, item)
+        {
+            if (!json_is_string(item))
+                return false;
             g_ptr_array_add(*(GPtrArray **)at, g_strdup(json_string_value(item)));
+        }
         return json_is_array(value);
     }
     return false;
@@ -270,6 +293,10 @@ static bool from_json(struct config *config, const struct setting *s, const json
 struct config *config_from_json(const json_t *json, GError **error)
 {
     g_autoptr(settings) config = config_new();
+    if (!json_is_object(json)) {
+        hv_fail(error, HV_USAGE, "the machine's description: it is no JSON object");
+        return NULL;
+    }
     for (const struct setting *s = config_settings; s->name; s++) {
         const json_t *value = json_object_get(json, s->name);
         if (value && !from_json(config, s, value)) {

@@ -1,0 +1,269 @@
+/* The table of settings: what users write, what they are told when it is wrong, and the way to
+ * hv-vmm and back as JSON. */
+#include "machine/config.h"
+
+#include "base/error.h"
+#include "memory/guest.h"
+
+#include <string.h>
+
+static const struct setting *setting(const char *name)
+{
+    for (const struct setting *s = config_settings; s->name; s++)
+        if (!strcmp(s->name, name))
+            return s;
+    g_error("no setting %s", name);
+}
+
+static bool set(struct config *config, const char *name, const char *value)
+{
+    g_autoptr(GError) error = NULL;
+    bool ok = config_set(config, setting(name), value, &error);
+    g_assert_true(ok == !error);
+    if (error)
+        g_test_message("%s", error->message);
+    return ok;
+}
+
+static void good_values(void)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } sizes[] = {
+        { "512", 512 * MIB }, { "512M", 512 * MIB }, { "512m", 512 * MIB },  { "512MB", 512 * MIB },
+        { "1G", GIB },        { "4g", 4 * GIB },     { "1", MIB },           { "1024K", MIB },
+        { "1048576K", GIB },  { "1T", 1024 * GIB },  { "0512M", 512 * MIB },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        g_autoptr(settings) config = config_new();
+        g_assert_true(set(config, "memory", sizes[i].text));
+        g_assert_cmpuint(config->memory, ==, sizes[i].bytes);
+    }
+    g_autoptr(settings) config = config_new();
+    g_assert_true(set(config, "cpus", "64"));
+    g_assert_cmpuint(config->cpus, ==, 64);
+    g_assert_true(set(config, "cpus", "1")); /* the last one counts */
+    g_assert_cmpuint(config->cpus, ==, 1);
+    g_assert_true(set(config, "name", "first"));
+    g_assert_true(set(config, "name", "second"));
+    g_assert_cmpstr(config->name, ==, "second");
+    g_assert_true(set(config, "headless", NULL));
+    g_assert_true(config->headless);
+    g_assert_true(set(config, "headless", "off")); /* as a description might have it */
+    g_assert_false(config->headless);
+    g_assert_true(set(config, "headless", "on"));
+    g_assert_true(config->headless);
+}
+
+static void drives(void)
+{
+    g_autoptr(settings) config = config_new();
+    g_assert_true(set(config, "disk", "a.img"));
+    g_assert_true(set(config, "disk", "b=c.img,bus=ahci,format=raw,readonly"));
+    g_assert_true(set(config, "cdrom", "d.iso"));
+    g_assert_cmpuint(config->disks->len, ==, 2);
+    const struct drive *a = g_ptr_array_index(config->disks, 0),
+                       *b = g_ptr_array_index(config->disks, 1),
+                       *d = g_ptr_array_index(config->cdroms, 0);
+    g_assert_cmpstr(a->file, ==, "a.img");
+    g_assert_cmpstr(a->bus, ==, "ahci");
+    g_assert_null(a->format);
+    g_assert_false(a->readonly || a->cd);
+    g_assert_cmpstr(b->file, ==, "b=c.img");
+    g_assert_cmpstr(b->format, ==, "raw");
+    g_assert_true(b->readonly);
+    g_assert_true(d->readonly && d->cd);
+}
+
+static void wrong_values(void)
+{
+    static const struct {
+        const char *name, *value, *words; /* that the message has */
+    } wrong[] = {
+        { "memory", "0", "--memory 0: from 1M to 1048576M" },
+        { "memory", "1023K", "from 1M to" },
+        { "memory", "2T", "from 1M to" },
+        { "memory", "", "a size such as 512M" },
+        { "memory", "lots", "--memory lots: a size such as 512M or 4G" },
+        { "memory", "-1", "a size" },
+        { "memory", "+1", "a size" },
+        { "memory", " 1", "a size" },
+        { "memory", "1.5G", "a size" },
+        { "memory", "0x100", "a size" },
+        { "memory", "1GiB", "a size" },
+        { "memory", "1 G", "a size" },
+        { "memory", "512B", "a size" },
+        { "memory", "512Mx", "a size" },
+        { "memory", "18446744073709551617", "a size" }, /* 2^64 + 1 */
+        { "memory", "17592186044416M", "a size" },      /* 2^64 bytes */
+        { "memory", "99999999999999999999999G", "a size" },
+        { "cpus", "0", "--cpus 0: from 1 to 64" },
+        { "cpus", "65", "from 1 to 64" },
+        { "cpus", "two", "--cpus two: a number is wanted" },
+        { "cpus", "2M", "a number" },
+        { "cpus", "99999999999999999999999", "from 1 to 64" },
+        { "disk", "", "--disk: a file name is wanted" },
+        { "disk", ",readonly", "--disk: a file name is wanted" },
+        { "disk", "a,reedonly", "--disk: unknown key \"reedonly\"; did you mean \"readonly\"?" },
+        { "disk", "a,size=1", "unknown key \"size\"" },
+        { "disk", "a,", "unknown key \"\"" },
+        { "disk", "a,bus", "--disk" },
+        { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
+        { "disk", "a,bus=ide", "bus=ide: \"ahci\" is what there is" },
+        { "disk", "a,format=qcow2", "format=qcow2: \"raw\" is what there is" },
+        { "cdrom", "a,writable", "--cdrom: unknown key \"writable\"" },
+        { "cdrom", "", "--cdrom: a file name is wanted" },
+        { "headless", "maybe", "--headless maybe: on or off" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autoptr(settings) config = config_new();
+        g_autoptr(GError) error = NULL;
+        config->memory = config->cpus = 1;
+        if (config_set(config, setting(wrong[i].name), wrong[i].value, &error))
+            g_error("--%s \"%s\" is taken", wrong[i].name, wrong[i].value);
+        g_assert_cmpint(hv_exit_status(error), ==, HV_USAGE);
+        if (!strstr(error->message, wrong[i].words))
+            g_error("--%s \"%s\": \"%s\"", wrong[i].name, wrong[i].value, error->message);
+        g_assert_cmpuint(config->memory + config->cpus, ==, 2); /* nothing is half set */
+    }
+}
+
+/* The table itself: each option once, limits that make sense, a help text of one line. */
+static void table(void)
+{
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+    for (const struct setting *s = config_settings; s->name; s++) {
+        g_assert_true(g_hash_table_add(names, (void *)(uintptr_t)s->name));
+        g_assert_nonnull(s->help);
+        g_assert_null(strchr(s->help, '\n'));
+        g_assert_true((s->kind == SETTING_BOOL) == !s->value);
+        if (s->kind == SETTING_SIZE || s->kind == SETTING_UINT)
+            g_assert_cmpuint(s->min, <, s->max);
+    }
+}
+
+/* --- JSON ------------------------------------------------------------------------------------ */
+
+static char *text_of(const struct config *config)
+{
+    json_t *json = config_to_json(config);
+    char *text = json_dumps(json, JSON_COMPACT);
+    json_decref(json);
+    return text;
+}
+
+static struct config *from_text(const char *text, GError **error)
+{
+    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
+    g_assert_nonnull(json);
+    struct config *config = config_from_json(json, error);
+    json_decref(json);
+    return config;
+}
+
+static void round_trip(void)
+{
+    static const char *const values[][2] = {
+        { "memory", "768M" },
+        { "cpus", "3" },
+        { "cpu", "host,-vmx" },
+        { "disk", "a.img" },
+        { "disk", "b,readonly,format=raw" },
+        { "cdrom", "\"q\\.iso" },
+        { "boot", "cd,disk" },
+        { "firmware", "bios" },
+        { "headless", NULL },
+        { "serial", "stdio" },
+        { "device", "debug-exit" },
+        { "device", "serial,port=2" },
+        { "name", "\xc3\xa4" },
+        { "throwaway", NULL },
+        { "hpet", NULL },
+        { "trace", "ports" },
+    };
+    g_autoptr(settings) config = config_new();
+    for (size_t i = 0; i < G_N_ELEMENTS(values); i++)
+        g_assert_true(set(config, values[i][0], values[i][1]));
+    g_autofree char *first = text_of(config);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(settings) copy = from_text(first, &error);
+    g_assert_no_error(error);
+    g_autofree char *second = text_of(copy);
+    g_assert_cmpstr(first, ==, second);
+    g_assert_cmpuint(copy->memory, ==, 768 * MIB);
+    g_assert_cmpuint(copy->disks->len, ==, 2);
+    g_assert_cmpuint(copy->devices->len, ==, 2);
+    g_assert_true(((struct drive *)g_ptr_array_index(copy->cdroms, 0))->cd);
+    g_assert_true(((struct drive *)g_ptr_array_index(copy->disks, 1))->readonly);
+    g_assert_true(copy->headless && copy->throwaway && copy->hpet);
+    for (const struct setting *s = config_settings; s->name; s++) {
+        g_autofree char *key = g_strdup_printf("\"%s\":", s->name);
+        if (!strstr(first, key))
+            g_error("the description lacks %s", s->name);
+    }
+}
+
+/* File names are bytes: one that is no text must not vanish on the way, nor its drive. */
+static void not_utf8(void)
+{
+    g_autoptr(settings) config = config_new();
+    g_assert_true(set(config, "disk", "caf\xe9.img"));
+    g_assert_true(set(config, "serial", "caf\xe9.log"));
+    g_assert_true(set(config, "memory", "64M"));
+    g_assert_true(set(config, "cpus", "1"));
+    g_autofree char *text = text_of(config);
+    g_assert_nonnull(text);
+    g_autoptr(settings) copy = from_text(text, NULL);
+    g_assert_nonnull(copy);
+    g_assert_cmpuint(copy->disks->len, ==, 1);
+    g_assert_nonnull(copy->serial);
+}
+
+static void wrong_json(void)
+{
+    static const char *const wrong[][2] = {
+        { "memory", "{\"memory\": 0}" },
+        { "memory", "{\"memory\": -1}" },
+        { "memory", "{\"memory\": \"64M\"}" },
+        { "cpus", "{\"cpus\": 65}" },
+        { "cpus", "{\"cpus\": 1.5}" },
+        { "name", "{\"name\": 1}" },
+        { "name", "{\"name\": null}" },
+        { "headless", "{\"headless\": 1}" },
+        { "disk", "{\"disk\": {}}" },
+        { "disk", "{\"disk\": [1]}" },
+        { "disk", "{\"disk\": [{\"file\": \"a\"}]}" },
+        { "disk", "{\"disk\": [{\"file\": 1, \"bus\": \"ahci\", \"readonly\": true}]}" },
+        { "cdrom", "{\"cdrom\": \"a\"}" },
+        { "device", "{\"device\": \"a\"}" },
+        { "device", "{\"device\": [\"a\", 1]}" },
+        { "device", "{\"device\": [null]}" },
+        { "description", "[]" },
+        { "description", "\"x\"" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autoptr(GError) error = NULL;
+        if (from_text(wrong[i][1], &error))
+            g_error("%s is taken", wrong[i][1]);
+        g_assert_cmpint(hv_exit_status(error), ==, HV_USAGE);
+        if (!strstr(error->message, wrong[i][0]))
+            g_error("%s: %s", wrong[i][1], error->message);
+    }
+    g_autoptr(GError) error = NULL;
+    g_assert_null(config_from_json(NULL, &error));
+    g_assert_cmpint(hv_exit_status(error), ==, HV_USAGE);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/config/good-values", good_values);
+    g_test_add_func("/config/drives", drives);
+    g_test_add_func("/config/wrong-values", wrong_values);
+    g_test_add_func("/config/table", table);
+    g_test_add_func("/config/round-trip", round_trip);
+    g_test_add_func("/config/not-utf8", not_utf8);
+    g_test_add_func("/config/wrong-json", wrong_json);
+    return g_test_run();
+}

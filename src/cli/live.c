@@ -117,12 +117,14 @@ static int send_text(const char *name, const char *text)
     client_close(client);
     if (!result)
         return cli_fail(error);
-    json_int_t lacking = json_integer_value(json_object_get(result, "left_out"));
+    json_int_t left_out = json_integer_value(json_object_get(result, "left_out"));
     json_decref(result);
-    if (lacking)
-        fprintf(stderr, "hv: %lld characters are on no key of a US keyboard and were left out\n",
-                lacking);
-    return lacking ? HV_FAILED : HV_OK;
+    if (left_out)
+        fprintf(stderr,
+                "hv: %lld characters were left out: they are on no key of a US keyboard, or too many "
+                "wait to be typed\n",
+                left_out);
+    return left_out ? HV_FAILED : HV_OK;
 }
 
 static int send_keys(const char *name, const char *chord)

@@ -17,7 +17,6 @@ enum {
     MAX_CLIENTS = 16,
     REQUEST_MAX = 65536,   /* bytes of one line */
     BACKLOG_MAX = 1 << 20, /* bytes that a client may leave unread */
-    MAX_KEYS = 8,
 };
 
 /* JSON-RPC 2.0 section 5.1. Our own errors are the exit statuses (base/error.h). */
@@ -173,15 +172,15 @@ static json_t *method_screen_text(struct client *c, const json_t *params, GError
 
 static json_t *method_send_key(struct client *c, const json_t *params, GError **error)
 {
-    uint8_t usages[MAX_KEYS];
+    uint8_t usages[TYPIST_CHORD];
     unsigned count = 0;
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(params, "keys"), i, item)
     {
         const char *name = json_string_value(item);
-        if (!name || count == MAX_KEYS) {
-            hv_fail(error, HV_USAGE, "keys: at most %d names of keys are wanted", MAX_KEYS);
+        if (!name || count == TYPIST_CHORD) {
+            hv_fail(error, HV_USAGE, "keys: at most %d names of keys are wanted", TYPIST_CHORD);
             return NULL;
         }
         if (!(usages[count++] = typist_key_named(name))) {
@@ -191,7 +190,14 @@ static json_t *method_send_key(struct client *c, const json_t *params, GError **
             return NULL;
         }
     }
-    typist_chord(c->control->typist, usages, count);
+    if (!count) {
+        hv_fail(error, HV_USAGE, "keys: a list of names of keys is wanted");
+        return NULL;
+    }
+    if (!typist_chord(c->control->typist, usages, count)) {
+        hv_fail(error, HV_WRONG_STATE, "the guest has not read what was typed before");
+        return NULL;
+    }
     return json_object();
 }
 
@@ -202,8 +208,8 @@ static json_t *method_send_text(struct client *c, const json_t *params, GError *
         hv_fail(error, HV_USAGE, "text: a string is wanted");
         return NULL;
     }
-    unsigned lacking = typist_text(c->control->typist, text, strlen(text));
-    return json_pack("{s:i}", "left_out", (int)lacking);
+    unsigned left_out = typist_text(c->control->typist, text, strlen(text));
+    return json_pack("{s:i}", "left_out", (int)left_out);
 }
 
 static json_t *method_eject(struct client *c, const json_t *params, GError **error)

@@ -6,7 +6,10 @@
 #include <string.h>
 
 enum {
-    ROOM = 16384, /* strokes that may wait; a power of two */
+    /* Strokes that may wait: the longest text of a window or a request, 64 KiB, all with Shift; and
+     * the releases of keys that are down, so that none stays down. */
+    TEXT_ROOM = 4 * 65536,
+    ROOM = TEXT_ROOM + 512,
     SHIFT = 0xe1,
     PACED = 1, /* flag of a stroke: wait until the guest has taken what came before */
 };
@@ -89,14 +92,15 @@ const char *typist_key_near(const char *name)
 
 /* --- the queue ------------------------------------------------------------------------------ */
 
-static bool push(struct typist *t, struct stroke stroke)
+/* All of the strokes, or none when they do not fit: a key that goes down comes up again. */
+static bool push(struct typist *t, const struct stroke *strokes, unsigned count, unsigned room)
 {
     g_mutex_lock(&t->lock);
-    bool room = t->used < ROOM;
-    if (room)
-        t->queue[(t->begin + t->used++) % ROOM] = stroke;
+    bool fits = t->used + count <= room;
+    for (unsigned i = 0; fits && i < count; i++)
+        t->queue[(t->begin + t->used++) % ROOM] = strokes[i];
     g_mutex_unlock(&t->lock);
-    return room;
+    return fits;
 }
 
 static bool peek(struct typist *t, struct stroke *stroke)
@@ -112,8 +116,7 @@ static bool peek(struct typist *t, struct stroke *stroke)
 static void pop(struct typist *t)
 {
     g_mutex_lock(&t->lock);
-    t->begin = (t->begin + 1) % ROOM;
-    t->used--;
+    t->begin = --t->used ? (t->begin + 1) % ROOM : 0; /* touches no more pages than it needs */
     g_mutex_unlock(&t->lock);
 }
 
@@ -163,38 +166,49 @@ struct input_source *typist_source(struct typist *typist)
 
 void typist_key(struct typist *t, uint8_t usage, bool down)
 {
-    push(t, (struct stroke){ usage, 0, down });
+    push(t, &(struct stroke){ usage, 0, down }, 1, down ? TEXT_ROOM : ROOM);
     pump(t);
 }
 
-void typist_chord(struct typist *t, const uint8_t *usages, unsigned count)
+bool typist_chord(struct typist *t, const uint8_t *usages, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++)
-        push(t, (struct stroke){ usages[i], PACED, true });
-    for (unsigned i = count; i-- > 0;)
-        push(t, (struct stroke){ usages[i], PACED, false });
+    struct stroke strokes[2 * TYPIST_CHORD];
+    if (count > TYPIST_CHORD)
+        return false;
+    for (unsigned i = 0; i < count; i++) {
+        strokes[i] = (struct stroke){ usages[i], PACED, true };
+        strokes[2 * count - 1 - i] = (struct stroke){ usages[i], PACED, false };
+    }
+    bool fits = push(t, strokes, 2 * count, TEXT_ROOM);
     pump(t);
+    return fits;
+}
+
+/* A character, with Shift around it where it wants that. */
+static bool push_character(struct typist *t, uint8_t usage, bool shift)
+{
+    const struct stroke strokes[] = {
+        { SHIFT, PACED, true },
+        { usage, PACED, true },
+        { usage, PACED, false },
+        { SHIFT, PACED, false },
+    };
+    return push(t, strokes + !shift, shift ? 4 : 2, TEXT_ROOM);
 }
 
 unsigned typist_text(struct typist *t, const char *text, size_t length)
 {
-    unsigned lacking = 0;
+    unsigned left_out = 0;
     for (size_t i = 0; i < length; i++) {
         uint8_t usage;
         bool shift;
-        if (!find_character(text[i], &usage, &shift)) {
-            lacking += (text[i] & 0xc0) != 0x80; /* each UTF-8 character once */
-            continue;
-        }
-        if (shift)
-            push(t, (struct stroke){ SHIFT, PACED, true });
-        push(t, (struct stroke){ usage, PACED, true });
-        push(t, (struct stroke){ usage, PACED, false });
-        if (shift)
-            push(t, (struct stroke){ SHIFT, PACED, false });
+        if (!find_character(text[i], &usage, &shift))
+            left_out += (text[i] & 0xc0) != 0x80; /* each UTF-8 character once */
+        else
+            left_out += !push_character(t, usage, shift);
     }
     pump(t);
-    return lacking;
+    return left_out;
 }
 
 bool typist_busy(struct typist *t)

@@ -13,11 +13,13 @@ struct input_source *typist_source(struct typist *typist);
 
 /* One key of a person at the keyboard: HID usage, down or up. */
 void typist_key(struct typist *typist, uint8_t usage, bool down);
-/* UTF-8 text of `length` bytes, typed on a US layout; what that layout lacks is left out. Returns
- * how many characters were left out. At most TYPIST_ROOM strokes wait; more is dropped. */
+/* UTF-8 text of `length` bytes, typed on a US layout. Returns how many characters were left out:
+ * that layout lacks them, or too much waits already. 64 KiB have room when nothing else waits. */
 unsigned typist_text(struct typist *typist, const char *text, size_t length);
-/* Keys pressed in order and released in reverse, as in ctrl+alt+del. */
-void typist_chord(struct typist *typist, const uint8_t *usages, unsigned count);
+/* Keys pressed in order and released in reverse, as in ctrl+alt+del; at most TYPIST_CHORD. False
+ * when too much waits already. */
+enum { TYPIST_CHORD = 8 };
+bool typist_chord(struct typist *typist, const uint8_t *usages, unsigned count);
 /* Is anything waiting to be typed? */
 bool typist_busy(struct typist *typist);
 

@@ -127,26 +127,47 @@ static json_t *method_info(struct client *c, const json_t *params, GError **erro
                      "typing", typist_busy(c->control->typist));
 }
 
+static void kill_machine(struct machine *machine)
+{
+    machine_power_off(machine, machine_state(machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
+}
+
+enum { ANY_STATE = ~0u };
+
+/* What "stop" does, and in which states that means anything. */
+static const struct {
+    const char *how;
+    void (*run)(struct machine *machine);
+    unsigned states; /* bits of enum display_state */
+    const char *otherwise;
+} stops[] = {
+    { "shutdown", machine_press_power, 1u << STATE_RUNNING,
+      "its power button is heard only while it runs; --resume or --kill" },
+    { "kill", kill_machine, ANY_STATE, NULL },
+    { "reset", machine_reset, ANY_STATE, NULL },
+    { "pause", machine_pause, 1u << STATE_RUNNING, "only a running machine can be paused" },
+    { "resume", machine_resume, 1u << STATE_PAUSED | 1u << STATE_DISK_FULL,
+      "only a paused machine can be resumed" },
+};
+
 static json_t *method_stop(struct client *c, const json_t *params, GError **error)
 {
     struct machine *machine = c->control->machine;
-    const char *how = json_string_value(json_object_get(params, "how"));
-    if (!how || !strcmp(how, "shutdown"))
-        machine_press_power(machine);
-    else if (!strcmp(how, "kill"))
-        machine_power_off(machine, machine_state(machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
-    else if (!strcmp(how, "reset"))
-        machine_reset(machine);
-    else if (!strcmp(how, "pause"))
-        machine_pause(machine);
-    else if (!strcmp(how, "resume"))
-        machine_resume(machine);
-    else {
-        hv_fail(error, HV_USAGE, "how: \"%s\": shutdown, kill, reset, pause or resume is wanted",
-                how);
-        return NULL;
+    const json_t *wish = json_object_get(params, "how");
+    const char *how = wish ? json_string_value(wish) : "shutdown";
+    for (size_t i = 0; how && i < G_N_ELEMENTS(stops); i++) {
+        if (strcmp(stops[i].how, how))
+            continue;
+        if (!(stops[i].states & 1u << machine_state(machine))) {
+            hv_fail(error, HV_WRONG_STATE, "it is %s: %s", state_word(machine), stops[i].otherwise);
+            return NULL;
+        }
+        stops[i].run(machine);
+        return json_pack("{s:s}", "state", state_word(machine));
     }
-    return json_pack("{s:s}", "state", state_word(machine));
+    hv_fail(error, HV_USAGE, "how: \"%s\": shutdown, kill, reset, pause or resume is wanted",
+            how ? how : "");
+    return NULL;
 }
 
 static json_t *method_screen_text(struct client *c, const json_t *params, GError **error)
@@ -255,8 +276,9 @@ static json_t *answer(struct client *c, const char *line, size_t length)
     if (!id)
         id = json_null();
     const char *name = json_string_value(json_object_get(request, "method"));
+    g_autofree char *why = g_utf8_make_valid(parse.text, -1); /* it quotes the request */
     if (!request)
-        reply = failure(id, RPC_PARSE, parse.text);
+        reply = failure(id, RPC_PARSE, why);
     else if (!name)
         reply = failure(id, RPC_INVALID, "\"method\": a string is wanted");
     for (size_t i = 0; !reply && i < G_N_ELEMENTS(methods); i++) {
@@ -273,6 +295,27 @@ static json_t *answer(struct client *c, const char *line, size_t length)
     return reply;
 }
 
+/* Answers the whole lines of what came. False when the client is to be dropped. */
+static bool answer_lines(struct client *c)
+{
+    char *end;
+    while ((end = memchr(c->in->str, '\n', c->in->len))) {
+        size_t length = (size_t)(end - c->in->str);
+        if (length > REQUEST_MAX)
+            return false;
+        json_t *reply = answer(c, c->in->str, length);
+        if (c->fd < 0) { /* an event of its own was too much for it */
+            json_decref(reply);
+            return true;
+        }
+        g_string_erase(c->in, 0, (gssize)length + 1);
+        tell(c, reply);
+        if (c->fd < 0)
+            return true;
+    }
+    return c->in->len <= REQUEST_MAX;
+}
+
 static gboolean readable(int fd, GIOCondition condition, void *data)
 {
     struct client *c = data;
@@ -283,23 +326,14 @@ static gboolean readable(int fd, GIOCondition condition, void *data)
         return G_SOURCE_CONTINUE;
     if (n > 0)
         g_string_append_len(c->in, chunk, n);
-    char *end;
-    while (n > 0 && c->fd == fd && (end = memchr(c->in->str, '\n', c->in->len))) {
-        size_t length = (size_t)(end - c->in->str);
-        json_t *reply = answer(c, c->in->str, length);
-        if (c->fd != fd) {
-            json_decref(reply);
-            break;
-        }
-        g_string_erase(c->in, 0, (gssize)length + 1);
-        tell(c, reply);
+    bool fine = n > 0 && answer_lines(c);
+    if (c->fd >= 0 && n > 0 && !fine) {
+        g_autofree char *why = g_strdup_printf("a request has at most %d bytes", REQUEST_MAX);
+        tell(c, failure(json_null(), RPC_INVALID, why));
     }
-    if (c->fd == fd && (n <= 0 || c->in->len > REQUEST_MAX)) {
-        c->in_source = 0;
+    if (c->fd >= 0 && !fine)
         drop(c);
-        return G_SOURCE_REMOVE;
-    }
-    return c->fd == fd;
+    return c->fd >= 0;
 }
 
 static gboolean greet(int fd, GIOCondition condition, void *data)

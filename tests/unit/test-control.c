@@ -1,0 +1,537 @@
+/* The control socket over a machine that is none: the protocol, requests that are wrong, and
+ * clients that misbehave. */
+#include "machine/control.h"
+
+#include "base/error.h"
+#include "machine/display.h"
+#include "machine/typist.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* --- the machine ----------------------------------------------------------------------------- */
+
+static struct {
+    enum display_state state;
+    struct config *config;
+    struct machine_listener listener;
+    struct device keyboard, display;
+    unsigned presses, resets, keys;
+    bool has_cd;
+} fake;
+
+enum display_state machine_state(const struct machine *machine)
+{
+    (void)machine;
+    return fake.state;
+}
+
+const char *machine_why(const struct machine *machine)
+{
+    (void)machine;
+    return "";
+}
+
+int machine_exit_status(const struct machine *machine)
+{
+    (void)machine;
+    return HV_OK;
+}
+
+const struct config *machine_config(const struct machine *machine)
+{
+    (void)machine;
+    return fake.config;
+}
+
+struct device *machine_display(struct machine *machine)
+{
+    (void)machine;
+    return &fake.display;
+}
+
+void machine_listen(struct machine *machine, const struct machine_listener *listener)
+{
+    (void)machine;
+    fake.listener = *listener;
+}
+
+static void set_state(enum display_state state)
+{
+    fake.state = state;
+    fake.listener.state(fake.listener.opaque, state, "");
+}
+
+void machine_press_power(struct machine *machine)
+{
+    (void)machine;
+    fake.presses++;
+}
+
+void machine_power_off(struct machine *machine, int status)
+{
+    (void)machine, (void)status;
+    set_state(STATE_OFF);
+}
+
+void machine_pause(struct machine *machine)
+{
+    (void)machine;
+    set_state(STATE_PAUSED);
+}
+
+void machine_resume(struct machine *machine)
+{
+    (void)machine;
+    set_state(STATE_RUNNING);
+}
+
+void machine_reset(struct machine *machine)
+{
+    (void)machine;
+    fake.resets++;
+    fake.listener.event(fake.listener.opaque, "reset", "");
+    set_state(STATE_RUNNING);
+}
+
+bool machine_eject(struct machine *machine, GError **error)
+{
+    (void)machine;
+    return fake.has_cd || hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+}
+
+unsigned display_viewers(struct display *display)
+{
+    (void)display;
+    return 0;
+}
+
+static bool take_key(struct device *dev, uint8_t usage, bool down)
+{
+    (void)dev, (void)usage, (void)down;
+    fake.keys++;
+    return true;
+}
+
+static bool is_idle(struct device *dev)
+{
+    (void)dev;
+    return true;
+}
+
+static void two_lines(struct device *dev, struct screen_text *text)
+{
+    (void)dev;
+    text->columns = 4;
+    text->rows = 2;
+    text->cell[0].code = 'O', text->cell[1].code = 'K';
+    text->cell[4].code = 0xe1; /* sharp s in code page 437 */
+}
+
+static const struct input_class input = { .key = take_key, .idle = is_idle };
+static const struct screen_class screen = { .text = two_lines };
+static const struct device_class class = { .name = "fake", .input = &input, .screen = &screen };
+
+/* --- the other end --------------------------------------------------------------------------- */
+
+static struct sockaddr_un address;
+
+static int dial(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof address), ==, 0);
+    return fd;
+}
+
+/* Lets the machine's thread do what is to be done now. */
+static void serve(void)
+{
+    while (g_main_context_iteration(NULL, false))
+        ;
+}
+
+/* Sends all of it while the machine works; false when it hung up. */
+static bool put(int fd, const char *bytes, size_t length)
+{
+    while (length) {
+        ssize_t n = send(fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN)
+            return false;
+        if (n > 0) {
+            bytes += n;
+            length -= (size_t)n;
+        }
+        serve();
+    }
+    return true;
+}
+
+/* The next line; NULL when there is none. */
+static char *line_from(int fd)
+{
+    GString *line = g_string_new(NULL);
+    char c;
+    serve();
+    while (recv(fd, &c, 1, MSG_DONTWAIT) == 1) {
+        if (c == '\n')
+            return g_string_free(line, false);
+        g_string_append_c(line, c);
+    }
+    g_string_free(line, true);
+    return NULL;
+}
+
+static json_t *ask(int fd, const char *request)
+{
+    g_autofree char *line = g_strconcat(request, "\n", NULL);
+    g_assert_true(put(fd, line, strlen(line)));
+    g_autofree char *reply = line_from(fd);
+    if (!reply)
+        return NULL;
+    json_t *json = json_loads(reply, JSON_REJECT_DUPLICATES, NULL);
+    g_assert_nonnull(json);
+    g_assert_cmpstr(json_string_value(json_object_get(json, "jsonrpc")), ==, "2.0");
+    return json;
+}
+
+/* The request fails with this code, and the connection lives on. */
+static void fails(int fd, const char *request, int code)
+{
+    json_t *reply = ask(fd, request);
+    const json_t *error = json_object_get(reply, "error");
+    if (!error || json_integer_value(json_object_get(error, "code")) != code) {
+        g_autofree char *text = json_dumps(reply, 0);
+        g_error("%.200s: %s, wanted %d", request, text, code);
+    }
+    g_assert_nonnull(json_string_value(json_object_get(error, "message")));
+    g_assert_null(json_object_get(reply, "result"));
+    json_decref(reply);
+    reply = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":\"still\",\"method\":\"info\"}");
+    g_assert_cmpstr(json_string_value(json_object_get(reply, "id")), ==, "still");
+    json_decref(reply);
+}
+
+static bool hung_up(int fd)
+{
+    char byte;
+    serve();
+    return recv(fd, &byte, 1, MSG_DONTWAIT) == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+/* --- tests ----------------------------------------------------------------------------------- */
+
+static void answers(void)
+{
+    int fd = dial();
+    json_t *reply = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"info\"}");
+    const json_t *result = json_object_get(reply, "result");
+    g_assert_cmpint(json_integer_value(json_object_get(reply, "id")), ==, 7);
+    g_assert_cmpstr(json_string_value(json_object_get(result, "name")), ==, "fake");
+    g_assert_cmpstr(json_string_value(json_object_get(result, "state")), ==, "running");
+    json_decref(reply);
+
+    reply = ask(fd, "{\"id\":1,\"method\":\"screen.text\",\"params\":{}}");
+    const json_t *lines = json_object_get(json_object_get(reply, "result"), "lines");
+    g_assert_cmpuint(json_array_size(lines), ==, 2);
+    g_assert_true(g_str_has_prefix(json_string_value(json_array_get(lines, 0)), "OK"));
+    g_assert_true(g_str_has_prefix(json_string_value(json_array_get(lines, 1)), "\xc3\x9f"));
+    json_decref(reply);
+
+    fake.keys = 0;
+    json_decref(
+        ask(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[\"ctrl\",\"c\"]}}"));
+    g_assert_cmpuint(fake.keys, ==, 4);
+    reply = ask(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":\"a\xe2\x82\xac\"}}");
+    g_assert_cmpuint(fake.keys, ==, 6);
+    g_assert_cmpint(
+        json_integer_value(json_object_get(json_object_get(reply, "result"), "left_out")), ==, 1);
+    json_decref(reply);
+    close(fd);
+    serve();
+}
+
+static void bad_requests(void)
+{
+    int fd = dial();
+    fails(fd, "", -32700);
+    fails(fd, "{", -32700);
+    fails(fd, "hello", -32700);
+    fails(fd, "{\"method\":\"info\",\"method\":\"stop\"}", -32700); /* a key twice */
+    fails(fd, "{\"id\":1,\"method\":\"info\"} {}", -32700);
+    fails(fd, "{\"method\":\"\xff\"}", -32700);
+    fails(fd, "{\"method\":\"in\xc3\"}", -32700); /* cut in the middle of a character */
+    fails(fd, "\"\xe2\x82\xac\xe2\x82\xac", -32700);
+    fails(fd, "{\"method\":\"\\u0000\"}", -32700);
+    fails(fd, "[]", -32600);
+    fails(fd, "[{\"id\":1,\"method\":\"info\"}]", -32600);
+    fails(fd, "{}", -32600);
+    fails(fd, "{\"id\":1}", -32600);
+    fails(fd, "{\"id\":1,\"method\":7}", -32600);
+    fails(fd, "{\"id\":1,\"method\":\"\"}", -32601);
+    fails(fd, "{\"id\":1,\"method\":\"reboot\"}", -32601);
+    g_autoptr(GString) deep = g_string_new(NULL);
+    for (unsigned i = 0; i < 30000; i++)
+        g_string_append_c(deep, '[');
+    fails(fd, deep->str, -32700);
+
+    /* JSON's NUL byte is one of the request, not its end. */
+    g_assert_true(put(fd, "{}\0\n", 4));
+    g_autofree char *reply = line_from(fd);
+    g_assert_nonnull(strstr(reply, "-32700"));
+    close(fd);
+    serve();
+}
+
+static void wrong_params(void)
+{
+    int fd = dial();
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"gently\"}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":1}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.text\"}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":1}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":[\"a\"]}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.key\"}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[]}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[1]}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[\"ctlr\"]}}", HV_USAGE);
+    fails(fd,
+          "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[\"a\",\"b\",\"c\",\"d\",\"e\","
+          "\"f\",\"g\",\"h\",\"i\"]}}",
+          HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"eject\"}", HV_WRONG_STATE);
+    g_assert_cmpuint(fake.presses, ==, 0);
+    close(fd);
+    serve();
+}
+
+/* The power button of a machine that cannot hear it is an error, not silence. */
+static void stop_in_each_state(void)
+{
+    static const char press[] = "{\"id\":1,\"method\":\"stop\"}";
+    int fd = dial();
+    json_decref(ask(fd, press));
+    g_assert_cmpuint(fake.presses, ==, 1);
+    fake.state = STATE_PAUSED;
+    fails(fd, press, HV_WRONG_STATE);
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"pause\"}}", HV_WRONG_STATE);
+    fake.state = STATE_CRASHED;
+    fails(fd, press, HV_WRONG_STATE);
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"resume\"}}", HV_WRONG_STATE);
+    g_assert_cmpuint(fake.presses, ==, 1);
+    json_decref(ask(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"reset\"}}"));
+    g_assert_cmpuint(fake.resets, ==, 1);
+    g_assert_cmpint(fake.state, ==, STATE_RUNNING);
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"resume\"}}", HV_WRONG_STATE);
+    close(fd);
+    serve();
+}
+
+/* One line in many pieces, and many lines in one piece. */
+static void framing(void)
+{
+    static const char line[] = "{\"id\":1,\"method\":\"info\"}\n";
+    int fd = dial();
+    for (const char *c = line; *c; c++)
+        g_assert_true(put(fd, c, 1));
+    g_autofree char *reply = line_from(fd);
+    g_assert_nonnull(reply);
+
+    g_autoptr(GString) many = g_string_new(NULL);
+    for (unsigned i = 0; i < 1000; i++)
+        g_string_append(many, line);
+    g_string_append(many, "{\"id\":1"); /* and one that is never finished */
+    g_assert_true(put(fd, many->str, many->len));
+    for (unsigned i = 0; i < 1000; i++) {
+        g_autofree char *each = line_from(fd);
+        g_assert_nonnull(each);
+    }
+    g_assert_null(line_from(fd));
+    close(fd);
+    serve();
+}
+
+/* A request without an end is refused, told so, and the connection closed; 64 KiB are not. */
+static void too_long(void)
+{
+    int fd = dial();
+    g_autofree char *long_text = g_strnfill(60000, 'a');
+    g_autofree char *fits = g_strconcat(
+        "{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":\"", long_text, "\"}}", NULL);
+    json_t *reply = ask(fd, fits);
+    g_assert_nonnull(json_object_get(reply, "result"));
+    json_decref(reply);
+
+    g_autofree char *endless = g_strnfill(1 << 20, ' ');
+    g_assert_false(put(fd, endless, 1 << 20));
+    g_autofree char *said = line_from(fd);
+    g_assert_nonnull(said);
+    g_assert_nonnull(strstr(said, "-32600"));
+    g_assert_nonnull(strstr(said, "65536"));
+    g_assert_true(hung_up(fd));
+    close(fd);
+
+    fd = dial(); /* a line of 66000 bytes is as much too long as one without an end */
+    g_autofree char *text = g_strnfill(66000, ' ');
+    text[65999] = '\n';
+    put(fd, text, 66000);
+    g_autofree char *again = line_from(fd);
+    g_assert_nonnull(again);
+    g_assert_nonnull(strstr(again, "-32600"));
+    g_assert_true(hung_up(fd));
+    close(fd);
+    serve();
+}
+
+/* Who asks and asks and never reads is dropped; the others do not notice. */
+static void never_reads(void)
+{
+    static const char line[] = "{\"id\":1,\"method\":\"info\"}\n";
+    int deaf = dial(), other = dial();
+    unsigned sent = 0;
+    while (sent < 100000 && put(deaf, line, sizeof line - 1))
+        sent++;
+    g_assert_cmpuint(sent, >, 1000);
+    g_assert_cmpuint(sent, <, 100000);
+    json_t *reply = ask(other, "{\"id\":1,\"method\":\"info\"}");
+    g_assert_nonnull(reply);
+    json_decref(reply);
+
+    int deaf_to_events = dial(); /* the same for events */
+    g_assert_true(put(deaf_to_events, "{\"id\":1,\"method\":\"events\"}\n", 27));
+    serve();
+    for (unsigned i = 0; i < 100000; i++)
+        fake.listener.event(fake.listener.opaque, "reset", "");
+    serve();
+    char chunk[65536];
+    ssize_t n;
+    while ((n = recv(deaf_to_events, chunk, sizeof chunk, MSG_DONTWAIT)) > 0)
+        serve();
+    g_assert_cmpint(n, ==, 0); /* what it was told before, then the end */
+    close(deaf);
+    close(deaf_to_events);
+    close(other);
+    serve();
+}
+
+/* A slow reader gets all that it asked for. */
+static void slow_reader(void)
+{
+    static const char line[] = "{\"id\":1,\"method\":\"info\"}\n";
+    int fd = dial();
+    enum { REQUESTS = 3000 };
+    for (unsigned i = 0; i < REQUESTS; i++)
+        g_assert_true(put(fd, line, sizeof line - 1));
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        g_autofree char *reply = line_from(fd);
+        g_assert_nonnull(reply);
+        g_assert_nonnull(strstr(reply, "\"result\""));
+    }
+    close(fd);
+    serve();
+}
+
+static void events(void)
+{
+    int fd = dial(), quiet = dial();
+    json_t *reply = ask(fd, "{\"id\":1,\"method\":\"events\"}");
+    g_assert_nonnull(json_object_get(reply, "result"));
+    json_decref(reply);
+    /* Its own request brings an event and the answer. */
+    json_t *event = ask(fd, "{\"id\":2,\"method\":\"stop\",\"params\":{\"how\":\"pause\"}}");
+    g_assert_cmpstr(json_string_value(json_object_get(event, "method")), ==, "state");
+    g_assert_cmpstr(json_string_value(json_object_get(json_object_get(event, "params"), "state")),
+                    ==, "paused");
+    json_decref(event);
+    g_autofree char *answer = line_from(fd);
+    g_assert_nonnull(strstr(answer, "\"id\":2"));
+    g_assert_null(line_from(quiet));
+    fake.state = STATE_RUNNING;
+    close(fd);
+    close(quiet);
+    serve();
+}
+
+/* More clients than there is room for are turned away; room comes back with those that leave. */
+static void many_clients(void)
+{
+    enum { CLIENTS = 16 };
+    int fds[CLIENTS];
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        fds[i] = dial();
+        serve();
+    }
+    int extra = dial();
+    g_assert_true(hung_up(extra));
+    close(extra);
+    close(fds[3]);
+    serve();
+    fds[3] = dial();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        json_t *reply = ask(fds[i], "{\"id\":1,\"method\":\"info\"}");
+        g_assert_nonnull(reply);
+        json_decref(reply);
+        close(fds[i]);
+    }
+    serve();
+}
+
+/* A client that leaves without its answers, or in the middle of a request, is no matter. */
+static void leaves_early(void)
+{
+    for (unsigned i = 0; i < 50; i++) {
+        int fd = dial();
+        g_assert_true(send(fd, "{\"id\":1,\"method\":\"info\"}\n{\"id\"", 31, 0) == 31);
+        close(fd);
+        serve();
+    }
+    int fd = dial();
+    json_t *reply = ask(fd, "{\"id\":1,\"method\":\"info\"}");
+    g_assert_nonnull(reply);
+    json_decref(reply);
+    close(fd);
+    serve();
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    fake.config = config_new();
+    fake.config->name = g_strdup("fake");
+    fake.keyboard.class = fake.display.class = &class;
+    g_mutex_init(&fake.keyboard.lock);
+    g_mutex_init(&fake.display.lock);
+
+    g_autofree char *folder = g_dir_make_tmp("hv-test-XXXXXX", NULL);
+    address.sun_family = AF_UNIX;
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/control", folder);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
+    g_assert_cmpint(listen(listener, 16), ==, 0);
+    struct typist *typist = typist_new(&fake.keyboard);
+    struct control *control = control_new(NULL, NULL, typist, listener);
+
+    g_test_add_func("/control/answers", answers);
+    g_test_add_func("/control/bad-requests", bad_requests);
+    g_test_add_func("/control/wrong-params", wrong_params);
+    g_test_add_func("/control/stop-in-each-state", stop_in_each_state);
+    g_test_add_func("/control/framing", framing);
+    g_test_add_func("/control/too-long", too_long);
+    g_test_add_func("/control/never-reads", never_reads);
+    g_test_add_func("/control/slow-reader", slow_reader);
+    g_test_add_func("/control/events", events);
+    g_test_add_func("/control/many-clients", many_clients);
+    g_test_add_func("/control/leaves-early", leaves_early);
+    int status = g_test_run();
+    unlink(address.sun_path);
+    rmdir(folder);
+    close(listener);
+    g_free(control);
+    g_free(typist);
+    config_free(fake.config);
+    return status;
+}

@@ -301,26 +301,49 @@ static bool listen_on(struct launch *launch, const char *name, int type, GError 
     return true;
 }
 
+/* The locked file "lock" of the machine's directory; -1 with errno. Somebody who cleans up after dead
+ * machines may remove a directory without a lock at any time: then it is made again. */
+static int lock_name(const char *dir)
+{
+    enum { TRIES = 100 };
+    g_autofree char *path = g_build_filename(dir, "lock", NULL);
+    for (unsigned i = 0; i < TRIES; i++) {
+        struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        struct stat ours, there;
+        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+            return -1;
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0 && errno == ENOENT)
+            continue;
+        if (fd < 0)
+            return -1;
+        bool locked = fcntl(fd, F_OFD_SETLK, &lock) == 0;
+        int error = errno;
+        if (locked && fstat(fd, &ours) == 0 && stat(path, &there) == 0 &&
+            ours.st_ino == there.st_ino)
+            return fd;
+        close(fd);
+        errno = error;
+        if (!locked)
+            return -1;
+    }
+    return -1;
+}
+
 static bool claim_name(struct launch *launch, GError **error)
 {
     launch->root = machines_dir(error);
     if (!launch->root)
         return false;
     launch->dir = g_build_filename(launch->root, launch->config->name, NULL);
-    g_autofree char *path = g_build_filename(launch->dir, "lock", NULL);
-    int fd = -1;
-    if (mkdir(launch->dir, 0700) == 0 || errno == EEXIST)
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0)
+    int fd = lock_name(launch->dir);
+    if (fd < 0 && errno != EAGAIN)
         return hv_fail(error, HV_FAILED, "%s: %s", launch->dir, g_strerror(errno));
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
-        close(fd);
+    if (fd < 0)
         return hv_fail(error, HV_WRONG_STATE,
                        "a machine \"%s\" runs already: hv open %s shows it, --name gives this one "
                        "another name",
                        launch->config->name, launch->config->name);
-    }
     add_file(launch, "lock", fd);
     return true;
 }

@@ -45,15 +45,22 @@ bool machine_runs(const char *dir, const char *name)
     return held;
 }
 
+/* With its lock held: a machine that is just taking the name sees that its directory went. */
 static void remove_dead(const char *dir, const char *name)
 {
-    static const char *const files[] = { "lock", "control", "display", "images" };
-    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
-        g_autofree char *path = g_build_filename(dir, name, files[i], NULL);
-        unlink(path);
-    }
+    static const char *const files[] = { "control", "display", "images", "lock" };
     g_autofree char *path = g_build_filename(dir, name, NULL);
-    rmdir(path);
+    g_autofree char *lock_path = g_build_filename(path, "lock", NULL);
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    int fd = open(lock_path, O_RDWR | O_CLOEXEC);
+    bool ours = fd >= 0 && fcntl(fd, F_OFD_SETLK, &lock) == 0;
+    for (size_t i = 0; ours && i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *file = g_build_filename(path, files[i], NULL);
+        unlink(file);
+    }
+    rmdir(path); /* when it is empty */
+    if (fd >= 0)
+        close(fd);
 }
 
 GPtrArray *machines_running(GError **error)
@@ -196,11 +203,15 @@ json_t *client_call(struct client *client, const char *method, json_t *params, G
     g_autofree char *line = g_strconcat(text, "\n", NULL);
     bool timed_out = false;
     json_t *reply = NULL, *result = NULL;
-    if (send(client->fd, line, strlen(line), MSG_NOSIGNAL) == (ssize_t)strlen(line))
-        do {
-            json_decref(reply);
-            reply = receive(client, ANSWER_MS, &timed_out);
-        } while (reply && json_integer_value(json_object_get(reply, "id")) != client->id);
+    const json_t *id;
+    /* A request that is refused before its end is answered all the same, with no id. */
+    ssize_t ignored = send(client->fd, line, strlen(line), MSG_NOSIGNAL);
+    (void)ignored;
+    do {
+        json_decref(reply);
+        reply = receive(client, ANSWER_MS, &timed_out);
+        id = json_object_get(reply, "id");
+    } while (reply && !json_is_null(id) && json_integer_value(id) != client->id);
     if (!reply) {
         hv_fail(error, timed_out ? HV_TIMED_OUT : HV_FAILED, "%s does not answer", client->name);
         return NULL;

@@ -360,8 +360,10 @@ void machine_reset(struct machine *m)
         return;
     stop(m);
     drain_disks(m);
+    bus_hold(m->board.bus);
     for (guint i = 0; i < m->pc.devices->len; i++)
         device_reset(g_ptr_array_index(m->pc.devices, i));
+    bus_release(m->board.bus);
     vcpus_reset(m->vcpus);
     /* What the devices asked for before they were reset is void. */
     atomic_store(&m->mail, 0);

@@ -273,9 +273,13 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     if (files->firmware_log)
         device_plug(part_named(pc, "debug-port"), "log", host_stream_plug(files->firmware_log));
 
-    for (guint i = 0; i < pc->devices->len; i++)
-        if (!device_start(g_ptr_array_index(pc->devices, i), error))
-            return false;
+    bool ok = true;
+    bus_hold(board->bus);
+    for (guint i = 0; ok && i < pc->devices->len; i++)
+        ok = device_start(g_ptr_array_index(pc->devices, i), error);
+    bus_release(board->bus);
+    if (!ok)
+        return false;
     if (files->serial)
         host_stream_attach(files->serial, part_named(pc, "serial0"));
     return true;

@@ -40,6 +40,8 @@ struct bus {
     GPtrArray *retired; /* replaced maps that somebody may still read */
     struct bus_reader *readers;
     uint64_t generation;
+    unsigned held; /* changes wait for bus_release */
+    bool changed;
 };
 
 /* --- building maps -------------------------------------------------------------------------- */
@@ -94,6 +96,10 @@ static void reap(struct bus *bus)
 
 static void publish(struct bus *bus)
 {
+    bus->changed = true;
+    if (bus->held)
+        return;
+    bus->changed = false;
     struct bus_map *map = calloc(1, sizeof *map);
     if (!map)
         return; /* the old map stays: stale, but whole */
@@ -165,6 +171,21 @@ bool bus_map(struct bus *bus, struct device *dev, GMutex *lock, const struct reg
     return room;
 }
 
+void bus_hold(struct bus *bus)
+{
+    g_mutex_lock(&bus->lock);
+    bus->held++;
+    g_mutex_unlock(&bus->lock);
+}
+
+void bus_release(struct bus *bus)
+{
+    g_mutex_lock(&bus->lock);
+    if (--bus->held == 0 && bus->changed)
+        publish(bus);
+    g_mutex_unlock(&bus->lock);
+}
+
 void bus_unmap(struct bus *bus, struct device *dev, const struct region *region)
 {
     g_mutex_lock(&bus->lock);
@@ -176,7 +197,7 @@ void bus_unmap(struct bus *bus, struct device *dev, const struct region *region)
 /* --- the way of an access ------------------------------------------------------------------- */
 
 /* Announces the current map in the reader, so that it lives until leave(). */
-static const struct bus_map *enter(struct bus *bus, struct bus_reader *reader)
+static inline const struct bus_map *enter(struct bus *bus, struct bus_reader *reader)
 {
     const struct bus_map *map = atomic_load(&bus->map);
     for (;;) {
@@ -188,13 +209,13 @@ static const struct bus_map *enter(struct bus *bus, struct bus_reader *reader)
     }
 }
 
-static void leave(struct bus_reader *reader)
+static inline void leave(struct bus_reader *reader)
 {
     atomic_store_explicit(&reader->reading, NULL, memory_order_release);
 }
 
-static const struct mapping *find_mmio(const struct bus_map *map, struct bus_reader *reader,
-                                       uint64_t address)
+static inline const struct mapping *find_mmio(const struct bus_map *map, struct bus_reader *reader,
+                                              uint64_t address)
 {
     const struct mapping *last = reader->last;
     if (reader->generation == map->generation && address - last->base < last->region->size)
@@ -216,18 +237,13 @@ static const struct mapping *find_mmio(const struct bus_map *map, struct bus_rea
     return NULL;
 }
 
-static const struct mapping *find(const struct bus_map *map, struct bus_reader *reader,
-                                  enum space space, uint64_t address)
+static inline const struct mapping *find(const struct bus_map *map, struct bus_reader *reader,
+                                         enum space space, uint64_t address)
 {
     if (space == SPACE_MMIO)
         return find_mmio(map, reader, address);
     uint8_t index = address < PORTS ? map->port[address] : NOBODY;
     return index == NOBODY ? NULL : &map->maps[SPACE_PORTS][index - 1];
-}
-
-static uint64_t ones(unsigned width)
-{
-    return width == 8 ? UINT64_MAX : (UINT64_C(1) << width * 8) - 1;
 }
 
 /* The widest width of the region that fits at this offset and length; 0 when all are too wide. */
@@ -310,10 +326,42 @@ static bool access_split(struct bus_reader *reader, const struct bus_map *map, e
 }
 
 /* Can the access go to the device in one piece? */
-static bool is_simple(const struct mapping *m, uint64_t offset, unsigned length)
+static inline bool is_simple(const struct region *region, uint64_t offset, unsigned length)
 {
-    return m->region->widths & length && !(offset & (length - 1)) &&
-           offset + length <= m->region->size;
+    return region->widths & length && !(offset & (length - 1)) && offset + length <= region->size;
+}
+
+/* memcpy of a length that the compiler does not know is a call; these are not. */
+static inline uint64_t load(const void *data, unsigned length)
+{
+    switch (length) {
+    case 1:
+        return *(const uint8_t *)data;
+    case 2:
+        return ((const struct { uint16_t v; } __attribute__((packed)) *)data)->v;
+    case 4:
+        return ((const struct { uint32_t v; } __attribute__((packed)) *)data)->v;
+    default:
+        return ((const struct { uint64_t v; } __attribute__((packed)) *)data)->v;
+    }
+}
+
+static inline void store(void *data, unsigned length, uint64_t value)
+{
+    switch (length) {
+    case 1:
+        *(uint8_t *)data = (uint8_t)value;
+        break;
+    case 2:
+        ((struct { uint16_t v; } __attribute__((packed)) *)data)->v = (uint16_t)value;
+        break;
+    case 4:
+        ((struct { uint32_t v; } __attribute__((packed)) *)data)->v = (uint32_t)value;
+        break;
+    default:
+        ((struct { uint64_t v; } __attribute__((packed)) *)data)->v = value;
+        break;
+    }
 }
 
 bool bus_read(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
@@ -322,13 +370,13 @@ bool bus_read(struct bus *bus, struct bus_reader *reader, enum space space, uint
     const struct bus_map *map = enter(bus, reader);
     const struct mapping *m = find(map, reader, space, address);
     bool answered = true;
-    if (m && m->region->read && is_simple(m, address - m->base, length)) {
+    if (G_LIKELY(m && m->region->read && is_simple(m->region, address - m->base, length))) {
         if (m->lock)
             g_mutex_lock(m->lock);
         uint64_t value = m->region->read(m->dev, address - m->base, length);
         if (m->lock)
             g_mutex_unlock(m->lock);
-        memcpy(data, &value, length);
+        store(data, length, value);
     } else {
         answered = access_split(reader, map, space, address, data, length, false);
     }
@@ -346,12 +394,11 @@ bool bus_write(struct bus *bus, struct bus_reader *reader, enum space space, uin
     bool answered = true;
     if (G_UNLIKELY(bus->tracer))
         trace(bus, space, m ? m->dev : NULL, address, data, length, true);
-    if (m && m->region->write && is_simple(m, address - m->base, length)) {
-        uint64_t value = 0;
-        memcpy(&value, data, length);
+    if (G_LIKELY(m && m->region->write && is_simple(m->region, address - m->base, length))) {
+        uint64_t value = load(data, length);
         if (m->lock)
             g_mutex_lock(m->lock);
-        m->region->write(m->dev, address - m->base, length, value & ones(length));
+        m->region->write(m->dev, address - m->base, length, value);
         if (m->lock)
             g_mutex_unlock(m->lock);
     } else {

@@ -52,6 +52,11 @@ bool bus_map(struct bus *bus, struct device *dev, GMutex *lock, const struct reg
              enum space space, uint64_t base);
 void bus_unmap(struct bus *bus, struct device *dev, const struct region *region);
 
+/* Between these, changes of the maps wait, and are then made all at once: while the machine is
+ * built or reset. They nest. */
+void bus_hold(struct bus *bus);
+void bus_release(struct bus *bus);
+
 /* One access of 1 to 8 bytes as the guest made it. A read that nobody answers gives all ones, the
  * functions then return false. */
 bool bus_read(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,

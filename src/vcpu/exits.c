@@ -86,12 +86,13 @@ static enum exit_result exit_io(struct vcpu *vcpu, struct kvm_run *run)
     struct bus *bus = vcpu->host->bus;
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
     unsigned size = run->io.size;
-    for (uint32_t i = 0; i < run->io.count; i++, data += size) {
-        if (run->io.direction == KVM_EXIT_IO_IN)
+    uint32_t count = run->io.count; /* more than one for string instructions */
+    if (run->io.direction == KVM_EXIT_IO_IN)
+        for (; count; count--, data += size)
             bus_read(bus, &vcpu->reader, SPACE_PORTS, run->io.port, data, size);
-        else
+    else
+        for (; count; count--, data += size)
             bus_write(bus, &vcpu->reader, SPACE_PORTS, run->io.port, data, size);
-    }
     return EXIT_RESUME;
 }
 

@@ -145,8 +145,8 @@ struct vcpus *vcpus_new(const struct vcpu_host *host, unsigned count, const char
     g_cond_init(&set->changed);
     catch_kicks();
     result = kvm_msr_index_list(host->kvm, &set->msrs);
-    bool ok = result == 0 || hv_fail(error, HV_HOST, "KVM does not say what MSRs it has: %s",
-                                     g_strerror(-result));
+    bool ok = result == 0 ||
+              hv_fail(error, HV_HOST, "KVM does not say what MSRs it has: %s", g_strerror(-result));
     for (unsigned id = 0; ok && id < count; id++)
         ok = create(set, id, count, cpuid, error);
     for (unsigned id = 0; ok && id < count; id++) {

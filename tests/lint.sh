@@ -82,6 +82,19 @@ mapped() {
         done
 } 2>&1 | report 'documents name files that exist'
 
+# The pages name every verb, option, method and exit status. named FILE TABLE-PATTERN PAGE MACRO:
+named() {
+    sed -nE "s/$2/\\1/p" "$1" | while read -r name; do
+        grep -qE -- "^\.It (.*[^a-z])?$4 ?$name( |$)" "$3" || echo "$3: nothing about $name ($1)"
+    done
+}
+{
+    named src/cli/main.c '^    \{ "([a-z]+)", .* verb_.*' man/hv.1 Cm
+    named src/machine/config.c '^    \{ "([a-z]+)", .*SETTING_.*' man/hv-run.1 -
+    named src/machine/control.c '^ .*\{ "([a-z.]+)", method_.*' man/hv-control.7 Cm
+    named src/base/error.h '^ *HV_[A-Z_]+ = ([0-9]),.*' man/hv.1 ''
+} 2>&1 | report 'the manual names every verb, option, method and exit status'
+
 # --- layers ---------------------------------------------------------------------------------------
 
 # A folder includes what is below it.
@@ -163,9 +176,11 @@ done | report 'each header compiles alone'
 
 # --- tools ----------------------------------------------------------------------------------------
 
-for tool in clang-format cppcheck clang-tidy; do
+for tool in mandoc clang-format cppcheck clang-tidy; do
     command -v $tool >/dev/null || echo "$tool is not installed"
 done | report 'the tools are there'
+
+mandoc -T lint -W warning man/* 2>&1 | report 'the manual is well-formed'
 
 find src tests examples -name '*.[ch]' | sort | xargs clang-format --dry-run 2>&1 |
     grep -E ': (warning|error):' | report 'clang-format changes nothing'

@@ -301,8 +301,8 @@ static bool listen_on(struct launch *launch, const char *name, int type, GError 
     return true;
 }
 
-/* The locked file "lock" of the machine's directory; -1 with errno. Somebody who cleans up after dead
- * machines may remove a directory without a lock at any time: then it is made again. */
+/* The locked file "lock" of the machine's directory; -1 with errno. Somebody who cleans up after
+ * dead machines may remove a directory without a lock at any time: then it is made again. */
 static int lock_name(const char *dir)
 {
     enum { TRIES = 100 };

@@ -46,7 +46,7 @@ static int call(const char *name, const char *method, json_t *params, bool print
 
 int verb_list(int argc, char **argv)
 {
-    const char *name;
+    const char *name = NULL;
     int status = only_name("list", argc, argv, no_flags, &name);
     if (status >= 0)
         return status;
@@ -72,14 +72,14 @@ int verb_list(int argc, char **argv)
 
 int verb_info(int argc, char **argv)
 {
-    const char *name;
+    const char *name = NULL;
     int status = only_name("info", argc, argv, no_flags, &name);
     return status >= 0 ? status : call(name, "info", NULL, true);
 }
 
 int verb_eject(int argc, char **argv)
 {
-    const char *name;
+    const char *name = NULL;
     int status = only_name("eject", argc, argv, no_flags, &name);
     return status >= 0 ? status : call(name, "eject", NULL, false);
 }
@@ -91,7 +91,7 @@ int verb_stop(int argc, char **argv)
         { "kill", &kill, NULL },     { "reset", &reset, NULL }, { "pause", &pause, NULL },
         { "resume", &resume, NULL }, { .name = NULL },
     };
-    const char *name;
+    const char *name = NULL;
     int status = only_name("stop", argc, argv, flags, &name);
     if (status >= 0)
         return status;
@@ -120,10 +120,11 @@ static int send_text(const char *name, const char *text)
     json_int_t left_out = json_integer_value(json_object_get(result, "left_out"));
     json_decref(result);
     if (left_out)
-        fprintf(stderr,
-                "hv: %lld characters were left out: they are on no key of a US keyboard, or too many "
-                "wait to be typed\n",
-                left_out);
+        fprintf(
+            stderr,
+            "hv: %lld characters were left out: they are on no key of a US keyboard, or too many "
+            "wait to be typed\n",
+            left_out);
     return left_out ? HV_FAILED : HV_OK;
 }
 
@@ -151,7 +152,7 @@ int verb_send(int argc, char **argv)
 
 int verb_open(int argc, char **argv)
 {
-    const char *name;
+    const char *name = NULL;
     int status = only_name("open", argc, argv, no_flags, &name);
     if (status >= 0)
         return status;

@@ -415,10 +415,10 @@ static void execute(struct command *command, const uint8_t packet[PACKET_SIZE])
     struct job *job = &command->job;
     ata_command(&port->drive, job);
     bool refused = job->kind == JOB_DONE && job->queued;
-    if (job->queued && !refused && (job->taskfile.count >> 3 & 31u) != command->slot)
-        refused = true;
-    else if (!job->queued && port->started)
-        refused = true; /* SATA 13.6.4.1: not while others are queued */
+    if (job->queued)
+        refused |= (job->taskfile.count >> 3 & 31u) != command->slot;
+    else
+        refused |= port->started != 0; /* SATA 13.6.4.1: not while others are queued */
     if (refused) {
         if (!(job->taskfile.status & ATA_ERROR))
             ata_fail(job, ATA_ABORTED);

@@ -189,9 +189,10 @@ static bool receive(int socket, json_t **description, struct files *files, GErro
     json_error_t parse;
     ssize_t length =
         fds_receive(socket, text, DESCRIPTION_MAX, files->fds, FDS_MAX, &files->count, error);
-    if (length <= 0)
-        return length < 0 ||
-               hv_fail(error, HV_USAGE, "no description came: hv-vmm is started by hv");
+    if (length < 0)
+        return false;
+    if (length == 0)
+        return hv_fail(error, HV_USAGE, "no description came: hv-vmm is started by hv");
     *description = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &parse);
     if (!*description)
         return hv_fail(error, HV_USAGE, "the machine's description: %s", parse.text);
@@ -257,7 +258,7 @@ int main(int argc, char **argv)
     }
     if (g_getenv("HV_VERBOSE"))
         log_set_level(LOG_INFO);
-    int socket = atoi(argv[2]), signal_fd = signals();
+    int socket = (int)strtol(argv[2], NULL, 10), signal_fd = signals();
     if (!start(&vmm, socket, &error)) {
         answer(socket, hv_exit_status(error), error->message);
         _exit(hv_exit_status(error));

@@ -155,6 +155,8 @@ void dialog_key(struct viewer *viewer, uint8_t usage)
 {
     unsigned count = button_count(&questions[viewer->dialog.kind]);
     struct dialog *dialog = &viewer->dialog;
+    if (!count)
+        return;
     viewer->dirty = true;
     if (usage == KEY_ESCAPE)
         press(viewer, count - 1);

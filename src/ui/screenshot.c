@@ -26,10 +26,14 @@ static FILE *create(const char *directory, const char *name, char **path, GError
         g_free(*path);
         *path = g_build_filename(directory, file, NULL);
         int fd = open(*path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0)
-            return fdopen(fd, "wb");
-        if (errno != EEXIST)
+        FILE *stream = fd >= 0 ? fdopen(fd, "wb") : NULL;
+        if (stream)
+            return stream;
+        if (errno != EEXIST) {
+            if (fd >= 0)
+                close(fd);
             break;
+        }
     }
     hv_fail(error, HV_HOST, "%s: cannot create the picture: %s", *path, g_strerror(errno));
     return NULL;

@@ -155,6 +155,7 @@ done 2>&1 | except "$calls" 2>&1 | report 'devices and disks make no call that e
 # --- size -----------------------------------------------------------------------------------------
 
 long="
+src/devices/vga-draw.c a function for each way in which video memory becomes pixels
 src/devices/vga.c registers, dispi and both windows share one state; drawing is in files of its own
 "
 sources | xargs wc -l | awk '$2 != "total" && $1 > 600 { print $2 " " $1 " lines" }' |

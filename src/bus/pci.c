@@ -186,8 +186,8 @@ bool pci_option_rom(struct device *dev, GBytes *rom, GError **error)
     uint8_t *copy = aligned_alloc(4096, size);
     if (!copy)
         return hv_fail(error, HV_HOST, "%s: no memory for the option ROM", dev->name);
-    memset(copy, 0xff, size);
     memcpy(copy, data, length);
+    memset(copy + length, 0xff, size - length);
     pci_bar_memory(dev, PCI_ROM, copy, size, SLOT_READONLY);
     return true;
 }

@@ -58,8 +58,9 @@ struct q35 {
     struct device dev;
     struct q35_regs regs;
     GBytes *rom_blob;
-    uint8_t *rom; /* its last 128 KiB, page-aligned; NULL: none */
-    uint8_t *ram; /* behind the area */
+    uint8_t *rom;      /* its last 128 KiB, page-aligned; NULL: none */
+    uint8_t *rom_copy; /* where they had to be copied for that */
+    uint8_t *ram;      /* behind the area */
     unsigned slots[SEGMENTS];
     struct view {
         uint64_t size; /* 0: nothing */
@@ -321,18 +322,25 @@ static void put_defaults(struct device *dev, bool fixed)
 
 /* --- life ----------------------------------------------------------------------------------- */
 
-static bool copy_rom(struct q35 *q35, GError **error)
+/* The end of the firmware is shown as it lies there when it fills the area, page by page; a smaller
+ * one, or one at an odd address, is shown by a copy. */
+static bool place_rom(struct q35 *q35, GError **error)
 {
     gsize length = 0;
     const uint8_t *data = q35->rom_blob ? g_bytes_get_data(q35->rom_blob, &length) : NULL;
     if (!data)
         return true;
-    q35->rom = aligned_alloc(4096, ROM_SIZE);
-    if (!q35->rom)
+    if (length >= ROM_SIZE && (uintptr_t)(data + length) % 4096 == 0) {
+        q35->rom = (uint8_t *)(uintptr_t)(data + length - ROM_SIZE);
+        return true;
+    }
+    q35->rom_copy = aligned_alloc(4096, ROM_SIZE);
+    if (!q35->rom_copy)
         return hv_fail(error, HV_HOST, "%s: no memory for the firmware", q35->dev.name);
     gsize part = MIN(length, ROM_SIZE);
-    memset(q35->rom, 0xff, ROM_SIZE);
-    memcpy(q35->rom + ROM_SIZE - part, data + length - part, part);
+    memset(q35->rom_copy, 0xff, ROM_SIZE - part);
+    memcpy(q35->rom_copy + ROM_SIZE - part, data + length - part, part);
+    q35->rom = q35->rom_copy;
     return true;
 }
 
@@ -340,7 +348,7 @@ static bool init(struct device *dev, GError **error)
 {
     struct q35 *q35 = q35_of(dev);
     q35->ram = guest_ram_host(dev->board->guest, GPA(AREA), AREA_SIZE); /* RAM is 1 MiB or more */
-    if (!copy_rom(q35, error))
+    if (!place_rom(q35, error))
         return false;
     for (unsigned i = 0; i < SEGMENTS; i++)
         q35->slots[i] = guest_slot_new(dev->board->guest);
@@ -377,7 +385,7 @@ static void finish(struct device *dev)
     for (unsigned i = 0; i < SEGMENTS; i++)
         if (q35->shown[i].size)
             guest_slot_set(dev->board->guest, q35->slots[i], GPA(0), 0, NULL, 0);
-    free(q35->rom);
+    free(q35->rom_copy);
 }
 
 static const struct pci_mask q35_writable[] = {

@@ -53,6 +53,7 @@ struct serial {
     struct device dev;
     struct serial_regs regs;
     struct timer timeout;
+    bool waiting; /* it was armed, and may have run since */
     struct stream *line;
     struct irq *irq;
     bool refused; /* the stream waits to hear that there is room */
@@ -184,7 +185,9 @@ static void update(struct serial *serial)
     const struct serial_regs *r = &serial->regs;
     bool waits = r->interrupts & IER_RECEIVED && has_fifo(r) && r->count && r->count < trigger(r) &&
                  !timed_out(serial);
-    timer_set(&serial->timeout, waits ? r->timeout_at : TIMER_NEVER);
+    if (waits || serial->waiting) /* mostly neither, and then the clock's lock is spared */
+        timer_set(&serial->timeout, waits ? r->timeout_at : TIMER_NEVER);
+    serial->waiting = waits;
     irq_set(serial->irq, r->modem_control & MCR_OUT2 && identify(serial) != IIR_NONE);
 }
 
@@ -321,8 +324,10 @@ static void write_register(struct serial *serial, unsigned offset, uint8_t value
 static uint64_t serial_read(struct device *dev, uint64_t offset, unsigned width)
 {
     (void)width;
+    static const uint8_t with_effect = 1 << RBR_THR | 1 << IIR_FCR | 1 << LSR | 1 << MSR;
     uint8_t value = read_register(serial_of(dev), (unsigned)offset & 7);
-    update(serial_of(dev));
+    if (with_effect >> (offset & 7) & 1)
+        update(serial_of(dev));
     return value;
 }
 
@@ -330,7 +335,8 @@ static void serial_write(struct device *dev, uint64_t offset, unsigned width, ui
 {
     (void)width;
     write_register(serial_of(dev), (unsigned)offset & 7, (uint8_t)value);
-    update(serial_of(dev));
+    if (offset != SCR)
+        update(serial_of(dev));
 }
 
 /* --- the line and life ---------------------------------------------------------------------- */

@@ -53,7 +53,6 @@ struct machine {
     struct board board;
     struct pc pc;
     struct vcpus *vcpus;
-    uint8_t *rom;
 
     enum display_state state;
     char *why;
@@ -193,23 +192,19 @@ static bool make_memory(struct machine *m, GError **error)
 {
     struct guest *guest = m->board.guest;
     gsize rom_size;
-    const void *rom = g_bytes_get_data(m->files.firmware, &rom_size);
+    void *rom = (void *)(uintptr_t)g_bytes_get_data(m->files.firmware, &rom_size);
     if (rom_size < ROM_MIN || rom_size > ROM_MAX || rom_size % 4096)
         return hv_fail(error, HV_FAILED,
                        "the firmware has %zu bytes: a ROM image has 64 KiB to 16 MiB, in whole "
                        "4 KiB pages",
                        rom_size);
-    m->rom = aligned_alloc(4096, rom_size);
-    if (!m->rom)
-        return hv_fail(error, HV_HOST, "no memory for the firmware");
-    memcpy(m->rom, rom, rom_size);
     uint64_t low = guest_low_ram(guest), high = guest_high_ram(guest);
     if (!show(guest, GPA(0), LEGACY_BASE, guest_ram_host(guest, GPA(0), LEGACY_BASE), 0) ||
         !show(guest, GPA(LEGACY_END), low - LEGACY_END,
               guest_ram_host(guest, GPA(LEGACY_END), low - LEGACY_END), 0) ||
         !show(guest, GPA(HIGH_RAM_BASE), high, guest_ram_host(guest, GPA(HIGH_RAM_BASE), high),
               0) ||
-        !show(guest, GPA(4 * GIB - rom_size), rom_size, m->rom, SLOT_READONLY))
+        !show(guest, GPA(4 * GIB - rom_size), rom_size, rom, SLOT_READONLY))
         return hv_fail(error, HV_HOST, "KVM does not take the guest's memory");
     return true;
 }

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -54,22 +55,38 @@ static int file_named(const struct files *files, const char *name)
     return file_of(files, json_object_get(files->table, name));
 }
 
+struct pages {
+    void *start;
+    size_t size;
+};
+
+static void unmap(void *data)
+{
+    struct pages *pages = data;
+    munmap(pages->start, pages->size);
+    g_free(pages);
+}
+
+/* A ROM in pages of its own, so that the guest can be shown them as they are. A copy, not a map of
+ * the file: that may change or shrink. */
 static GBytes *read_rom(int fd)
 {
-    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
-    if (size <= 0 || size > ROM_MAX + 1)
-        size = size > 0 ? ROM_MAX + 1 : 0; /* too large: machine_new says so */
-    uint8_t *data = g_malloc((gsize)size + 1);
+    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+    size = CLAMP(size, 0, ROM_MAX + 1); /* too large: machine_new says so */
+    struct pages *pages = g_new(struct pages, 1);
+    pages->size = (size_t)size + 1;
+    pages->start =
+        mmap(NULL, pages->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     off_t done = 0;
-    while (done < size) {
-        ssize_t n = pread(fd, data + done, (size_t)(size - done), done);
+    while (pages->start != MAP_FAILED && done < size) {
+        ssize_t n = pread(fd, (char *)pages->start + done, (size_t)(size - done), done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             break;
         done += n;
     }
-    return g_bytes_new_take(data, (gsize)done);
+    return g_bytes_new_with_free_func(pages->start, (gsize)done, unmap, pages);
 }
 
 static struct disk *open_disk(const struct files *files, const json_t *item, bool throwaway,

@@ -1,19 +1,28 @@
 /* Dispatch of port and MMIO accesses; see bus.h for the rules.
  *
- * The path of an access is the hottest code of hv: bus_read/bus_write, find, then one call. */
+ * The path of an access is the hottest code of hv: access_port and access_mmio. */
 #include "memory/bus.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { PORTS = 65536, MAX_MAPPINGS = 254, NOBODY = 0 };
+enum { PORTS = 65536, MAX_MAPPINGS = 254 };
 
+/* What the table says of a port: who answers (0: nobody), and which widths may go to it in one
+ * piece, as bits of W8, W16, W32 above PORT_WIDTHS. */
+enum { NOBODY = 0, PORT_INDEX = 0xff, PORT_WIDTHS = 8 };
+
+/* A region at its place, with what an access needs of it side by side. */
 struct mapping {
-    const struct region *region;
+    uint64_t base, size;
     struct device *dev;
     GMutex *lock;
-    uint64_t base;
+    uint64_t (*read)(struct device *dev, uint64_t offset, unsigned width);
+    void (*write)(struct device *dev, uint64_t offset, unsigned width, uint64_t value);
+    unsigned widths;
+    const struct region *region;
 };
 
 /* Immutable once published. */
@@ -21,7 +30,7 @@ struct bus_map {
     uint64_t generation; /* tells a new map from a freed one at the same address */
     unsigned count[SPACES];
     struct mapping maps[SPACES][MAX_MAPPINGS]; /* ports: as mapped; MMIO: sorted, without overlap */
-    uint8_t port[PORTS];                       /* index + 1 into maps[SPACE_PORTS], or NOBODY */
+    uint16_t port[PORTS];                      /* index + 1 into maps[SPACE_PORTS], and widths */
 };
 
 /* What was mapped, in order; later entries cover earlier ones. */
@@ -44,6 +53,19 @@ struct bus {
     bool changed;
 };
 
+/* Fresh pages: zero without being written, as most of the port table stays. */
+static struct bus_map *map_new(void)
+{
+    void *map = mmap(NULL, sizeof(struct bus_map), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static void map_free(void *map)
+{
+    munmap(map, sizeof(struct bus_map));
+}
+
 /* --- building maps -------------------------------------------------------------------------- */
 
 static int by_base(const void *a, const void *b)
@@ -56,13 +78,45 @@ static bool clear_of(const struct bus_map *map, const struct mapping *new)
 {
     for (unsigned i = 0; i < map->count[SPACE_MMIO]; i++) {
         const struct mapping *old = &map->maps[SPACE_MMIO][i];
-        if (new->base < old->base + old->region->size && old->base < new->base + new->region->size)
+        if (new->base < old->base + old->size && old->base < new->base + new->size)
             return false;
     }
     return true;
 }
 
-static void build(struct bus_map *map, const GArray *wishes)
+static uint64_t read_nothing(struct device *dev, uint64_t offset, unsigned width)
+{
+    (void)dev, (void)offset, (void)width;
+    return UINT64_MAX;
+}
+
+static void write_nothing(struct device *dev, uint64_t offset, unsigned width, uint64_t value)
+{
+    (void)dev, (void)offset, (void)width, (void)value;
+}
+
+/* Can an access go to the device in one piece? */
+static inline bool is_simple(const struct mapping *m, uint64_t offset, unsigned length)
+{
+    return m->widths & length && !(offset & (length - 1)) && offset + length <= m->size;
+}
+
+/* The ports of mapping number `index` that no later wish has taken. */
+static void build_ports(struct bus_map *map, unsigned index, bool traced)
+{
+    const struct mapping *m = &map->maps[SPACE_PORTS][index];
+    for (uint64_t offset = 0; offset < m->size; offset++) {
+        uint16_t *port = &map->port[m->base + offset];
+        if (*port != NOBODY)
+            continue;
+        *port = (uint16_t)(index + 1);
+        for (unsigned width = W8; !traced && width <= W32; width *= 2)
+            if (is_simple(m, offset, width))
+                *port |= (uint16_t)(width << PORT_WIDTHS);
+    }
+}
+
+static void build(struct bus_map *map, const GArray *wishes, bool traced)
 {
     /* Later wishes win: take them from the back. An MMIO region that is partly covered is left out
      * whole; a guest that overlaps BARs gets what it asked for on no hardware either. */
@@ -74,9 +128,7 @@ static void build(struct bus_map *map, const GArray *wishes)
             continue;
         map->maps[wish->space][(*count)++] = *new;
         if (wish->space == SPACE_PORTS)
-            for (uint64_t p = new->base; p < new->base + new->region->size &&p < PORTS; p++)
-                if (map->port[p] == NOBODY)
-                    map->port[p] = (uint8_t)*count;
+            build_ports(map, *count - 1, traced);
     }
     qsort(map->maps[SPACE_MMIO], map->count[SPACE_MMIO], sizeof map->maps[0][0], by_base);
 }
@@ -100,10 +152,10 @@ static void publish(struct bus *bus)
     if (bus->held)
         return;
     bus->changed = false;
-    struct bus_map *map = calloc(1, sizeof *map);
+    struct bus_map *map = map_new();
     if (!map)
         return; /* the old map stays: stale, but whole */
-    build(map, bus->wishes);
+    build(map, bus->wishes, bus->tracer != NULL);
     map->generation = ++bus->generation;
     struct bus_map *old = atomic_exchange(&bus->map, map);
     g_ptr_array_add(bus->retired, old);
@@ -115,8 +167,11 @@ struct bus *bus_new(void)
     struct bus *bus = g_new0(struct bus, 1);
     g_mutex_init(&bus->lock);
     bus->wishes = g_array_new(false, false, sizeof(struct wish));
-    bus->retired = g_ptr_array_new_with_free_func(free);
-    atomic_store(&bus->map, calloc(1, sizeof(struct bus_map)));
+    bus->retired = g_ptr_array_new_with_free_func(map_free);
+    struct bus_map *empty = map_new();
+    if (empty)
+        empty->generation = ++bus->generation; /* a reader that has seen nothing yet is at 0 */
+    atomic_store(&bus->map, empty);
     return bus;
 }
 
@@ -124,7 +179,7 @@ void bus_free(struct bus *bus)
 {
     if (!bus)
         return;
-    free(atomic_load(&bus->map));
+    map_free(atomic_load(&bus->map));
     g_ptr_array_unref(bus->retired);
     g_array_unref(bus->wishes);
     g_mutex_clear(&bus->lock);
@@ -157,7 +212,11 @@ bool bus_map(struct bus *bus, struct device *dev, GMutex *lock, const struct reg
     uint64_t end = base + region->size;
     if (end <= base || (space == SPACE_PORTS && end > PORTS))
         return false;
-    struct wish wish = { { region, dev, lock, base }, space };
+    struct wish wish = {
+        { base, region->size, dev, lock, region->read ? region->read : read_nothing,
+          region->write ? region->write : write_nothing, region->widths, region },
+        space,
+    };
     g_mutex_lock(&bus->lock);
     forget(bus, dev, region);
     unsigned taken = 0;
@@ -214,19 +273,16 @@ static inline void leave(struct bus_reader *reader)
     atomic_store_explicit(&reader->reading, NULL, memory_order_release);
 }
 
-static inline const struct mapping *find_mmio(const struct bus_map *map, struct bus_reader *reader,
-                                              uint64_t address)
+static const struct mapping *find_mmio(const struct bus_map *map, struct bus_reader *reader,
+                                       uint64_t address)
 {
-    const struct mapping *last = reader->last;
-    if (reader->generation == map->generation && address - last->base < last->region->size)
-        return last;
     unsigned low = 0, high = map->count[SPACE_MMIO];
     while (low < high) {
         unsigned middle = (low + high) / 2;
         const struct mapping *m = &map->maps[SPACE_MMIO][middle];
         if (address < m->base)
             high = middle;
-        else if (address - m->base >= m->region->size)
+        else if (address - m->base >= m->size)
             low = middle + 1;
         else {
             reader->last = m;
@@ -242,7 +298,7 @@ static inline const struct mapping *find(const struct bus_map *map, struct bus_r
 {
     if (space == SPACE_MMIO)
         return find_mmio(map, reader, address);
-    uint8_t index = address < PORTS ? map->port[address] : NOBODY;
+    unsigned index = address < PORTS ? map->port[address] & PORT_INDEX : NOBODY;
     return index == NOBODY ? NULL : &map->maps[SPACE_PORTS][index - 1];
 }
 
@@ -325,12 +381,6 @@ static bool access_split(struct bus_reader *reader, const struct bus_map *map, e
     return answered;
 }
 
-/* Can the access go to the device in one piece? */
-static inline bool is_simple(const struct region *region, uint64_t offset, unsigned length)
-{
-    return region->widths & length && !(offset & (length - 1)) && offset + length <= region->size;
-}
-
 /* memcpy of a length that the compiler does not know is a call; these are not. */
 static inline uint64_t load(const void *data, unsigned length)
 {
@@ -364,50 +414,90 @@ static inline void store(void *data, unsigned length, uint64_t value)
     }
 }
 
-bool bus_read(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
-              void *data, unsigned length)
+/* What the short way below cannot do; it keeps its stack frame out of that. */
+__attribute__((cold, noinline)) static bool access_slow(struct bus *bus, struct bus_reader *reader,
+                                                        enum space space, uint64_t address,
+                                                        void *data, unsigned length, bool write)
 {
     const struct bus_map *map = enter(bus, reader);
     const struct mapping *m = find(map, reader, space, address);
-    bool answered = true;
-    if (G_LIKELY(m && m->region->read && is_simple(m->region, address - m->base, length))) {
-        if (m->lock)
-            g_mutex_lock(m->lock);
-        uint64_t value = m->region->read(m->dev, address - m->base, length);
-        if (m->lock)
-            g_mutex_unlock(m->lock);
-        store(data, length, value);
-    } else {
-        answered = access_split(reader, map, space, address, data, length, false);
-    }
-    if (G_UNLIKELY(bus->tracer))
+    if (bus->tracer && write)
+        trace(bus, space, m ? m->dev : NULL, address, data, length, true);
+    bool answered = access_split(reader, map, space, address, data, length, write);
+    if (bus->tracer && !write)
         trace(bus, space, m ? m->dev : NULL, address, data, length, false);
     leave(reader);
     return answered;
 }
 
-bool bus_write(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
-               const void *data, unsigned length)
+/* The short way of an access that goes to one device in one piece. */
+static inline __attribute__((always_inline)) void
+access_device(const struct mapping *m, uint64_t address, void *data, unsigned length, bool write)
+{
+    uint64_t offset = address - m->base, value = write ? load(data, length) : 0;
+    GMutex *lock = m->lock;
+    if (lock)
+        g_mutex_lock(lock);
+    if (write)
+        m->write(m->dev, offset, length, value);
+    else
+        value = m->read(m->dev, offset, length);
+    if (lock)
+        g_mutex_unlock(lock);
+    if (!write)
+        store(data, length, value);
+}
+
+static inline __attribute__((always_inline)) bool access_port(struct bus *bus,
+                                                              struct bus_reader *reader,
+                                                              uint64_t port, void *data,
+                                                              unsigned length, bool write)
 {
     const struct bus_map *map = enter(bus, reader);
-    const struct mapping *m = find(map, reader, space, address);
-    bool answered = true;
-    if (G_UNLIKELY(bus->tracer))
-        trace(bus, space, m ? m->dev : NULL, address, data, length, true);
-    if (G_LIKELY(m && m->region->write && is_simple(m->region, address - m->base, length))) {
-        uint64_t value = load(data, length);
-        if (m->lock)
-            g_mutex_lock(m->lock);
-        m->region->write(m->dev, address - m->base, length, value);
-        if (m->lock)
-            g_mutex_unlock(m->lock);
-    } else {
-        uint8_t bytes[8];
-        memcpy(bytes, data, length);
-        answered = access_split(reader, map, space, address, bytes, length, true);
-    }
+    unsigned entry = map->port[port & (PORTS - 1)];
+    if (G_UNLIKELY(!(entry >> PORT_WIDTHS & length)))
+        return access_slow(bus, reader, SPACE_PORTS, port, data, length, write);
+    access_device(&map->maps[SPACE_PORTS][(entry & PORT_INDEX) - 1], port, data, length, write);
     leave(reader);
-    return answered;
+    return true;
+}
+
+static inline __attribute__((always_inline)) bool access_mmio(struct bus *bus,
+                                                              struct bus_reader *reader,
+                                                              uint64_t address, void *data,
+                                                              unsigned length, bool write)
+{
+    const struct bus_map *map = enter(bus, reader);
+    const struct mapping *m = reader->last;
+    if (G_UNLIKELY(reader->generation != map->generation || address - m->base >= m->size))
+        m = find_mmio(map, reader, address);
+    if (G_UNLIKELY(!m || bus->tracer || !is_simple(m, address - m->base, length)))
+        return access_slow(bus, reader, SPACE_MMIO, address, data, length, write);
+    access_device(m, address, data, length, write);
+    leave(reader);
+    return true;
+}
+
+bool bus_in(struct bus *bus, struct bus_reader *reader, uint64_t port, void *data, unsigned length)
+{
+    return access_port(bus, reader, port, data, length, false);
+}
+
+bool bus_out(struct bus *bus, struct bus_reader *reader, uint64_t port, void *data, unsigned length)
+{
+    return access_port(bus, reader, port, data, length, true);
+}
+
+bool bus_load(struct bus *bus, struct bus_reader *reader, uint64_t address, void *data,
+              unsigned length)
+{
+    return access_mmio(bus, reader, address, data, length, false);
+}
+
+bool bus_store(struct bus *bus, struct bus_reader *reader, uint64_t address, void *data,
+               unsigned length)
+{
+    return access_mmio(bus, reader, address, data, length, true);
 }
 
 void bus_each(struct bus *bus, enum space space,
@@ -426,6 +516,9 @@ void bus_each(struct bus *bus, enum space space,
 
 void bus_trace(struct bus *bus, bus_tracer *tracer, void *opaque)
 {
+    g_mutex_lock(&bus->lock);
     bus->tracer = tracer;
     bus->tracer_opaque = opaque;
+    publish(bus); /* a traced map has no short ways */
+    g_mutex_unlock(&bus->lock);
 }

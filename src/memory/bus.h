@@ -58,11 +58,15 @@ void bus_hold(struct bus *bus);
 void bus_release(struct bus *bus);
 
 /* One access of 1 to 8 bytes as the guest made it. A read that nobody answers gives all ones, the
- * functions then return false. */
-bool bus_read(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
-              void *data, unsigned length);
-bool bus_write(struct bus *bus, struct bus_reader *reader, enum space space, uint64_t address,
-               const void *data, unsigned length);
+ * functions then return false. bus_in and bus_out: ports; bus_load and bus_store: MMIO. What is
+ * written is not changed. */
+bool bus_in(struct bus *bus, struct bus_reader *reader, uint64_t port, void *data, unsigned length);
+bool bus_out(struct bus *bus, struct bus_reader *reader, uint64_t port, void *data,
+             unsigned length);
+bool bus_load(struct bus *bus, struct bus_reader *reader, uint64_t address, void *data,
+              unsigned length);
+bool bus_store(struct bus *bus, struct bus_reader *reader, uint64_t address, void *data,
+               unsigned length);
 
 /* Calls `each` for every mapping, in order of address. */
 void bus_each(struct bus *bus, enum space space,

@@ -81,18 +81,22 @@ void exit_report_error(struct vcpu *vcpu, int error)
 
 /* --- handlers ------------------------------------------------------------------------------- */
 
+static void port_access(struct vcpu *vcpu, struct kvm_run *run, void *data)
+{
+    if (run->io.direction == KVM_EXIT_IO_IN)
+        bus_in(vcpu->host->bus, &vcpu->reader, run->io.port, data, run->io.size);
+    else
+        bus_out(vcpu->host->bus, &vcpu->reader, run->io.port, data, run->io.size);
+}
+
 static enum exit_result exit_io(struct vcpu *vcpu, struct kvm_run *run)
 {
-    struct bus *bus = vcpu->host->bus;
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
-    unsigned size = run->io.size;
-    uint32_t count = run->io.count; /* more than one for string instructions */
-    if (run->io.direction == KVM_EXIT_IO_IN)
-        for (; count; count--, data += size)
-            bus_read(bus, &vcpu->reader, SPACE_PORTS, run->io.port, data, size);
-    else
-        for (; count; count--, data += size)
-            bus_write(bus, &vcpu->reader, SPACE_PORTS, run->io.port, data, size);
+    uint32_t count = run->io.count; /* not 1 for string instructions */
+    for (; G_UNLIKELY(count != 1) && count; count--, data += run->io.size)
+        port_access(vcpu, run, data);
+    if (count)
+        port_access(vcpu, run, data);
     return EXIT_RESUME;
 }
 
@@ -101,9 +105,9 @@ static enum exit_result exit_mmio(struct vcpu *vcpu, struct kvm_run *run)
     struct bus *bus = vcpu->host->bus;
     unsigned length = MIN(run->mmio.len, 8);
     if (run->mmio.is_write)
-        bus_write(bus, &vcpu->reader, SPACE_MMIO, run->mmio.phys_addr, run->mmio.data, length);
+        bus_store(bus, &vcpu->reader, run->mmio.phys_addr, run->mmio.data, length);
     else
-        bus_read(bus, &vcpu->reader, SPACE_MMIO, run->mmio.phys_addr, run->mmio.data, length);
+        bus_load(bus, &vcpu->reader, run->mmio.phys_addr, run->mmio.data, length);
     return EXIT_RESUME;
 }
 

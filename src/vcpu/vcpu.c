@@ -26,9 +26,11 @@ struct vcpus {
 
 static void kick(struct vcpu *vcpu)
 {
-    kvm_vcpu_set_immediate_exit(&vcpu->kvm, true);
     pthread_t thread = (pthread_t)g_atomic_pointer_get(&vcpu->posix_thread);
-    if (thread && !pthread_equal(thread, pthread_self()))
+    if (thread && pthread_equal(thread, pthread_self()))
+        return; /* it reads its mail before it enters the guest */
+    kvm_vcpu_set_immediate_exit(&vcpu->kvm, true);
+    if (thread)
         pthread_kill(thread, SIGKICK);
 }
 
@@ -48,7 +50,7 @@ static void park(struct vcpu *vcpu)
     g_mutex_lock(&set->lock);
     set->parked++;
     g_cond_broadcast(&set->changed);
-    while (g_atomic_int_get(&vcpu->park) && !g_atomic_int_get(&vcpu->quit))
+    while ((g_atomic_int_get(&vcpu->mail) & (MAIL_PARK | MAIL_QUIT)) == MAIL_PARK)
         g_cond_wait(&set->changed, &set->lock);
     set->parked--;
     g_mutex_unlock(&set->lock);
@@ -59,41 +61,46 @@ static void inject(struct vcpu *vcpu)
 {
     struct kvm_run *run = vcpu->kvm.run;
     struct device *pic = vcpu->host->pic;
-    bool pending = g_atomic_int_get(&vcpu->intr);
+    bool pending = g_atomic_int_get(&vcpu->mail) & MAIL_INTR;
     if (pending && run->ready_for_interrupt_injection) {
         g_mutex_lock(&pic->lock);
         uint8_t vector = pic->class->controller->acknowledge(pic);
         g_mutex_unlock(&pic->lock);
         kvm_vcpu_interrupt(&vcpu->kvm, vector);
         run->ready_for_interrupt_injection = 0;
-        pending = g_atomic_int_get(&vcpu->intr);
+        pending = g_atomic_int_get(&vcpu->mail) & MAIL_INTR;
     }
-    run->request_interrupt_window = pending;
+    run->request_interrupt_window = vcpu->window = pending;
 }
 
 static void *run_vcpu(void *data)
 {
     struct vcpu *vcpu = data;
     g_atomic_pointer_set(&vcpu->posix_thread, (void *)pthread_self());
-    while (!g_atomic_int_get(&vcpu->quit)) {
-        /* Cleared before the mailbox is read: mail that comes later sets it again. */
-        kvm_vcpu_set_immediate_exit(&vcpu->kvm, false);
-        if (g_atomic_int_get(&vcpu->park) || vcpu->crashed) {
-            g_atomic_int_set(&vcpu->park, 1);
-            park(vcpu);
+    for (;;) {
+        guint mail = g_atomic_int_get(&vcpu->mail);
+        if (G_UNLIKELY(mail || vcpu->window)) {
+            if (mail & MAIL_QUIT)
+                return NULL;
+            if (mail & MAIL_PARK) {
+                park(vcpu);
+                continue;
+            }
+            inject(vcpu);
+        }
+        int error = kvm_vcpu_run(&vcpu->kvm);
+        if (G_LIKELY(error == 0) && exit_handle(vcpu) == EXIT_RESUME)
+            continue;
+        if (error == -EINTR || error == -EAGAIN) {
+            /* Cleared before the mailbox is read again: mail that comes later sets it anew. */
+            kvm_vcpu_set_immediate_exit(&vcpu->kvm, false);
             continue;
         }
-        if (vcpu->id == 0)
-            inject(vcpu);
-        int error = kvm_vcpu_run(&vcpu->kvm);
-        if (error == -EINTR || error == -EAGAIN)
-            continue;
         if (error < 0)
             exit_report_error(vcpu, error);
-        if (error < 0 || exit_handle(vcpu) == EXIT_CRASHED)
-            vcpu->crashed = true;
+        vcpu->crashed = true;
+        g_atomic_int_or(&vcpu->mail, MAIL_PARK);
     }
-    return NULL;
 }
 
 static void kicked(int signal)
@@ -113,7 +120,7 @@ static bool create(struct vcpus *set, unsigned id, unsigned count, struct kvm_cp
                    GError **error)
 {
     struct vcpu *vcpu = &set->cpu[id];
-    *vcpu = (struct vcpu){ .set = set, .host = &set->host, .id = id, .park = 1 };
+    *vcpu = (struct vcpu){ .set = set, .host = &set->host, .id = id, .mail = MAIL_PARK };
     int result = kvm_vcpu_create(set->host.vm, &vcpu->kvm, id);
     if (result < 0)
         return hv_fail(error, HV_HOST, "cannot create vCPU %u: %s", id, g_strerror(-result));
@@ -168,7 +175,7 @@ void vcpus_free(struct vcpus *set)
         struct vcpu *vcpu = &set->cpu[i];
         if (vcpu->thread) {
             g_mutex_lock(&set->lock);
-            g_atomic_int_set(&vcpu->quit, 1);
+            g_atomic_int_or(&vcpu->mail, MAIL_QUIT);
             g_cond_broadcast(&set->changed);
             g_mutex_unlock(&set->lock);
             kick(vcpu);
@@ -190,7 +197,7 @@ void vcpus_start(struct vcpus *set)
         if (set->cpu[i].crashed)
             continue;
         kvm_vcpu_clock_stopped(&set->cpu[i].kvm); /* -EINVAL without kvmclock: no matter */
-        g_atomic_int_set(&set->cpu[i].park, 0);
+        g_atomic_int_and(&set->cpu[i].mail, ~(guint)MAIL_PARK);
     }
     g_cond_broadcast(&set->changed);
     g_mutex_unlock(&set->lock);
@@ -199,7 +206,7 @@ void vcpus_start(struct vcpus *set)
 void vcpus_hold(struct vcpus *set)
 {
     for (unsigned i = 0; i < set->count; i++) {
-        g_atomic_int_set(&set->cpu[i].park, 1);
+        g_atomic_int_or(&set->cpu[i].mail, MAIL_PARK);
         kick(&set->cpu[i]);
     }
 }
@@ -222,7 +229,6 @@ void vcpus_reset(struct vcpus *set)
         if (!parts_load(&set->cpu[i], &in, &length, &error))
             log_error("reset", "%s", error->message);
         set->cpu[i].crashed = false;
-        g_atomic_int_set(&set->cpu[i].intr, 0);
     }
 }
 
@@ -230,9 +236,12 @@ static void intr(void *opaque, unsigned pin, bool level)
 {
     struct vcpu *vcpu = opaque;
     (void)pin;
-    g_atomic_int_set(&vcpu->intr, level);
-    if (level)
+    if (level) {
+        g_atomic_int_or(&vcpu->mail, MAIL_INTR);
         kick(vcpu);
+    } else {
+        g_atomic_int_and(&vcpu->mail, ~(guint)MAIL_INTR);
+    }
 }
 
 struct irq_input vcpus_intr(struct vcpus *set)

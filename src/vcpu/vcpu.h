@@ -61,6 +61,8 @@ bool vcpus_load(struct vcpus *vcpus, const uint8_t **in, size_t *length, GError 
 
 /* --- inside src/vcpu ------------------------------------------------------------------------ */
 
+enum vcpu_mail { MAIL_QUIT = 1, MAIL_PARK = 2, MAIL_INTR = 4 /* the PIC's pin is high */ };
+
 struct vcpu {
     struct vcpus *set;
     const struct vcpu_host *host;
@@ -71,8 +73,9 @@ struct vcpu {
     struct bus_reader reader; /* its own thread only */
     GByteArray *pristine;     /* the reset state */
 
-    /* The mailbox: written by others, read by its thread before each entry to the guest. */
-    gint quit, park, intr;
+    /* The mailbox, of enum vcpu_mail: any thread, atomic; read by its own before each entry. */
+    guint mail;
+    bool window;  /* its own thread: an exit was asked for when an interrupt can be injected */
     bool crashed; /* its own thread, or while parked */
 };
 

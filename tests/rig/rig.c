@@ -237,25 +237,25 @@ void rig_free(struct rig *rig)
 uint32_t rig_in(struct rig *rig, uint64_t port, unsigned width)
 {
     uint32_t value = 0;
-    bus_read(rig->board.bus, &rig->reader, SPACE_PORTS, port, &value, width);
+    bus_in(rig->board.bus, &rig->reader, port, &value, width);
     return value;
 }
 
 void rig_out(struct rig *rig, uint64_t port, unsigned width, uint32_t value)
 {
-    bus_write(rig->board.bus, &rig->reader, SPACE_PORTS, port, &value, width);
+    bus_out(rig->board.bus, &rig->reader, port, &value, width);
 }
 
 uint64_t rig_load(struct rig *rig, uint64_t address, unsigned width)
 {
     uint64_t value = 0;
-    bus_read(rig->board.bus, &rig->reader, SPACE_MMIO, address, &value, width);
+    bus_load(rig->board.bus, &rig->reader, address, &value, width);
     return value;
 }
 
 void rig_store(struct rig *rig, uint64_t address, unsigned width, uint64_t value)
 {
-    bus_write(rig->board.bus, &rig->reader, SPACE_MMIO, address, &value, width);
+    bus_store(rig->board.bus, &rig->reader, address, &value, width);
 }
 
 uint64_t rig_bar(struct rig *rig, unsigned bar)

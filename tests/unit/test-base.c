@@ -227,29 +227,28 @@ static void bus_widths(void)
     g_assert_false(bus_map(bus, NULL, NULL, &bytes, SPACE_PORTS, 0xffff)); /* beyond the space */
     uint64_t value = 0;
 
-    g_assert_true(bus_read(bus, &reader, SPACE_MMIO, 0x1000, &value, 4));
+    g_assert_true(bus_load(bus, &reader, 0x1000, &value, 4));
     g_assert_cmphex(value, ==, 0x55667788);
-    g_assert_true(bus_read(bus, &reader, SPACE_MMIO, 0x1000, &value, 8)); /* split */
+    g_assert_true(bus_load(bus, &reader, 0x1000, &value, 8)); /* split */
     g_assert_cmphex(value, ==, 0x1122334455667788);
     value = 0;
-    g_assert_true(bus_read(bus, &reader, SPACE_MMIO, 0x1006, &value, 1)); /* cut out */
+    g_assert_true(bus_load(bus, &reader, 0x1006, &value, 1)); /* cut out */
     g_assert_cmphex(value, ==, 0x22);
     g_assert_cmpuint(last_width, ==, 4);
     last_value = 0;
-    bus_write(bus, &reader, SPACE_MMIO, 0x1001, &value, 1); /* no byte enable selects it */
+    bus_store(bus, &reader, 0x1001, &value, 1); /* no byte enable selects it */
     g_assert_cmphex(last_value, ==, 0);
-    g_assert_true(
-        bus_read(bus, &reader, SPACE_PORTS, 0x62, &value, 4)); /* two answer, two do not */
+    g_assert_true(bus_in(bus, &reader, 0x62, &value, 4)); /* two answer, two do not */
     g_assert_cmphex(value, ==, 0xffff5566);
     value = 0;
-    g_assert_false(bus_read(bus, &reader, SPACE_PORTS, 0x80, &value, 2));
+    g_assert_false(bus_in(bus, &reader, 0x80, &value, 2));
     g_assert_cmphex(value, ==, 0xffff);
     value = 0xaabb;
-    bus_write(bus, &reader, SPACE_PORTS, 0x60, &value, 2);
+    bus_out(bus, &reader, 0x60, &value, 2);
     g_assert_cmphex(last_value, ==, 0xaa);
     g_assert_cmpuint(last_offset, ==, 1);
     bus_unmap(bus, NULL, &bytes);
-    g_assert_false(bus_read(bus, &reader, SPACE_PORTS, 0x60, &value, 1));
+    g_assert_false(bus_in(bus, &reader, 0x60, &value, 1));
     bus_free(bus);
 }
 

@@ -50,24 +50,26 @@ static void view_close(struct view *view)
         close(view->fd);
 }
 
-/* Takes messages until the picture has come or changed; false at the machine's end or when nothing
- * came in time. */
-static bool view_wait(struct view *view, int timeout_ms)
+enum wait_result { WAIT_CHANGED, WAIT_TIMED_OUT, WAIT_ENDED };
+
+/* Takes messages until the picture has come or changed, the machine ends or the time is over. */
+static enum wait_result view_wait(struct view *view, int timeout_ms)
 {
     struct display_message message;
     gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     for (;;) {
         struct pollfd wait = { view->fd, POLLIN, 0 };
         gint64 left = (end - g_get_monotonic_time()) / 1000;
-        if (left <= 0 || poll(&wait, 1, (int)left) <= 0 ||
-            recv(view->fd, &message, sizeof message, 0) != sizeof message)
-            return false;
+        if (left <= 0 || poll(&wait, 1, (int)left) <= 0)
+            return WAIT_TIMED_OUT;
+        if (recv(view->fd, &message, sizeof message, 0) != sizeof message)
+            return WAIT_ENDED;
         if (message.kind == DISPLAY_MODE) {
             view->width = message.a;
             view->height = message.b;
         }
         if (message.kind == DISPLAY_DAMAGE)
-            return true;
+            return WAIT_CHANGED;
     }
 }
 
@@ -95,7 +97,7 @@ static int screen_png(const char *name, const char *path)
     GError *error = NULL;
     struct view view;
     bool ok = view_open(&view, name, &error);
-    if (ok && !view_wait(&view, FIRST_PICTURE_MS))
+    if (ok && view_wait(&view, FIRST_PICTURE_MS) != WAIT_CHANGED)
         ok = hv_fail(&error, HV_FAILED, "%s shows no picture", name);
     ok = ok && write_png(&view, path, &error);
     view_close(&view);
@@ -141,7 +143,12 @@ static int screen_wait(struct client *client, const char *pattern, unsigned seco
     GError *error = NULL;
     g_autoptr(GRegex) regex = g_regex_new(pattern, G_REGEX_MULTILINE, 0, &error);
     struct view view = { .fd = -1 };
-    if (!regex || !view_open(&view, client_name(client), &error)) {
+    if (!regex) {
+        int status = cli_usage("screen", "--wait %s: %s", pattern, error->message);
+        g_error_free(error);
+        return status;
+    }
+    if (!view_open(&view, client_name(client), &error)) {
         view_close(&view);
         return cli_fail(error);
     }
@@ -155,7 +162,7 @@ static int screen_wait(struct client *client, const char *pattern, unsigned seco
         text = read_text(client, &graphics, &error);
         found = text && g_regex_match(regex, text->str, 0, NULL);
         gint64 left = (end - g_get_monotonic_time()) / 1000;
-        alive = text && (found || view_wait(&view, (int)MAX(left, 1)) || left <= 1);
+        alive = text && (found || view_wait(&view, (int)MAX(left, 1)) != WAIT_ENDED);
     }
     view_close(&view);
     if (found)
@@ -180,13 +187,15 @@ int verb_screen(int argc, char **argv)
         return left == -2 ? HV_OK : HV_USAGE;
     if (left > 1 || text + (png != NULL) + (wait != NULL) != 1)
         return cli_usage("screen", "one of --text, --png FILE and --wait REGEX is wanted");
-    unsigned seconds = (unsigned)g_ascii_strtoull(timeout, NULL, 10);
+    guint64 seconds;
+    if (!g_ascii_string_to_unsigned(timeout, 10, 0, 1000000, &seconds, NULL))
+        return cli_usage("screen", "--timeout %s: a number of seconds is wanted", timeout);
     GError *error = NULL;
     struct client *client = client_open(left ? argv[0] : NULL, &error);
     if (!client)
         return cli_fail(error);
     int status = text   ? screen_text(client)
-                 : wait ? screen_wait(client, wait, seconds)
+                 : wait ? screen_wait(client, wait, (unsigned)seconds)
                         : screen_png(client_name(client), png);
     client_close(client);
     return status;

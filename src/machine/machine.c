@@ -212,8 +212,14 @@ static bool make_memory(struct machine *m, GError **error)
 static bool make_vm(struct machine *m, GError **error)
 {
     int result = kvm_adopt(&m->kvm, m->files.kvm);
-    if (result == 0)
-        result = kvm_vm_create(&m->kvm, &m->vm);
+    if (result < 0)
+        return hv_fail(error, HV_HOST, "/dev/kvm: this is not KVM as Linux has it (%s)",
+                       g_strerror(-result));
+    result = kvm_vm_create(&m->kvm, &m->vm);
+    if (result == -EBUSY)
+        return hv_fail(error, HV_HOST,
+                       "/dev/kvm: another hypervisor (VirtualBox?) uses the processor's "
+                       "virtualisation: end its machines first");
     if (result < 0)
         return hv_fail(error, HV_HOST, "/dev/kvm: cannot create a virtual machine: %s",
                        g_strerror(-result));

@@ -82,11 +82,14 @@ struct run {
     const struct config *config;
     struct launch *launch;
     pid_t vmm, viewer;
-    bool background;
+    bool window_gone, unseen; /* the window has ended; there never was one, so the machine ends */
+    int window_status;
 };
 
-static int end_status(int status)
+static int end_status(const struct run *run, int status)
 {
+    if (run->unseen)
+        return HV_HOST;
     if (WIFEXITED(status))
         return WEXITSTATUS(status);
     fprintf(stderr, "hv: the machine's process was ended by signal %d (%s)\n", WTERMSIG(status),
@@ -101,17 +104,35 @@ static bool reap(struct run *run, int *result)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == run->vmm) {
-            *result = end_status(status);
+            *result = end_status(run, status);
             return true;
         }
         if (pid != run->viewer)
             continue;
         run->viewer = -1;
-        if (WIFEXITED(status) && WEXITSTATUS(status) == HV_OK)
-            run->background = true; /* closed on purpose */
-        else
-            fprintf(stderr, "hv: the window is gone; %s runs on: hv open %s shows it again\n",
-                    run->config->name, run->config->name);
+        run->window_gone = true;
+        run->window_status = status;
+    }
+    return false;
+}
+
+/* The window has ended and the machine has not. True when hv run is over: it was closed to let the
+ * machine run in the background. */
+static bool without_window(struct run *run)
+{
+    const char *name = run->config->name;
+    int status = run->window_status;
+    run->window_gone = false;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == HV_OK) {
+        printf("%s runs on in the background; hv open %s shows it\n", name, name);
+        return true;
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == HV_HOST) {
+        run->unseen = true; /* hv-view said why; the guest has done nothing yet */
+        kill(run->vmm, SIGKILL);
+    } else {
+        fprintf(stderr, "hv: the window is gone; %s runs on: hv open %s shows it again\n", name,
+                name);
     }
     return false;
 }
@@ -119,19 +140,17 @@ static bool reap(struct run *run, int *result)
 /* Waits for the machine's end, or until its window was closed to let it run in the background. */
 static int wait_for_end(struct run *run, const sigset_t *signals)
 {
+    /* A machine that is ending closes its window too: it is given that moment. */
+    const struct timespec moment = { .tv_nsec = 500 * 1000 * 1000 };
     int result = HV_OK;
-    for (;;) {
-        if (reap(run, &result))
-            break;
-        if (run->background) {
-            /* A machine that is ending closes its window too: give it that moment. */
-            struct timespec moment = { .tv_nsec = 500 * 1000 * 1000 };
-            run->background = false;
-            if (sigtimedwait(signals, NULL, &moment) == SIGCHLD)
-                continue;
-            printf("%s runs on in the background; hv open %s shows it\n", run->config->name,
-                   run->config->name);
-            break;
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    while (!reap(run, &result)) {
+        if (run->window_gone) {
+            if (sigtimedwait(&child, NULL, &moment) < 0 && without_window(run))
+                break;
+            continue;
         }
         int signal = sigwaitinfo(signals, NULL);
         if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP)
@@ -168,8 +187,9 @@ static int run_machine(struct config *config, GError **error)
     if (!config->headless) {
         int display = display_connect(config->name, error);
         run.viewer = display < 0 ? -1 : viewer_start(display, config->name, error);
-        if (run.viewer < 0)
-            kill(run.vmm, SIGKILL); /* nobody has seen it: it has done nothing yet */
+        run.unseen = run.viewer < 0;
+        if (run.unseen)
+            kill(run.vmm, SIGKILL); /* it has done nothing yet */
     }
     status = wait_for_end(&run, &signals);
     launch_free(run.launch);

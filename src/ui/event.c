@@ -162,7 +162,7 @@ void viewer_event(struct viewer *viewer, const SDL_Event *event)
         break;
     case SDL_QUIT: /* the session or its display ends: the machine goes on */
         log_error(viewer->name, "the display went away; the machine goes on without a window");
-        viewer_leave(viewer, HV_HOST);
+        viewer_leave(viewer, HV_FAILED);
         break;
     default:
         break;

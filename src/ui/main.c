@@ -3,8 +3,8 @@
  * killed at any time without the machine noticing.
  *
  * Exit status: 0 the machine is off, or the window was closed and it goes on; 1 the machine's
- * program ended unexpectedly or does not speak our protocol; 2 usage; 3 no such machine; 6 no
- * display, or it went away; 7 the guest crashed.
+ * program ended unexpectedly or does not speak our protocol, or the display went away; 2 usage; 3
+ * no such machine; 6 there never was a display; 7 the guest crashed.
  *
  * Two threads: this one, which owns SDL and sleeps in SDL_WaitEvent, and the connection's. */
 #include <signal.h>
@@ -33,7 +33,7 @@ static void display_died(int status, void *data)
     }
     log_error("window", "the display went away; the machine goes on without a window "
                         "('hv open' shows it again)");
-    _exit(HV_HOST);
+    _exit(HV_FAILED);
 }
 
 /* The window systems that are there, the X server first (it decorates windows everywhere). Left

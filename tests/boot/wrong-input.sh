@@ -1,0 +1,379 @@
+#!/bin/bash
+# wrong-input.sh HV GUESTS DEMO: what hv says and does when something is wrong, as TAP: each wrong
+# input has a message that names the thing and the way out, and the exit status of man/hv.1; dying
+# programs harm nobody else. GUESTS: the folder of the test ROMs; DEMO: the demo disk.
+set -u
+HV=$(readlink -f "$1") guests=$(readlink -f "$2") demo=$(readlink -f "$3")
+
+# Statuses, as in src/base/error.h.
+FAILED=1 USAGE=2 NOT_FOUND=3 WRONG_STATE=4 HOST=6 CRASHED=7
+
+if [ ! -w /dev/kvm ]; then
+    echo '1..0 # SKIP no /dev/kvm here'
+    exit
+fi
+work=$(mktemp -d /tmp/hv-wrong.XXXXXX)
+mkdir -m 700 "$work/run"
+export XDG_RUNTIME_DIR=$work/run
+unset DISPLAY WAYLAND_DISPLAY SDL_VIDEODRIVER
+cd "$work" || exit
+
+pids=()
+clean_up() {
+    local pid
+    for name in "$work"/run/hv/*/; do
+        "$HV" stop "$(basename "$name")" --kill
+    done >/dev/null 2>&1
+    for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null; done
+    wait 2>/dev/null
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+# --- TAP --------------------------------------------------------------------------------------
+
+number=0 failed=0
+ok() { echo "ok $((number += 1)) - $1"; }
+skip() { echo "ok $((number += 1)) - $1 # SKIP $2"; }
+not_ok() { # TITLE WHY...
+    echo "not ok $((number += 1)) - $1"
+    failed=$((failed + 1))
+    shift
+    printf '%s\n' "$@" | head -n 40 | sed 's/^/# /'
+}
+
+# says TITLE STATUS REGEX COMMAND...: the command ends with the status, and its stderr has REGEX.
+says() {
+    local title=$1 wanted=$2 regex=$3 status
+    shift 3
+    timeout -k 5 60 "$@" </dev/null >out 2>err
+    status=$?
+    if [ $status = "$wanted" ] && { [ -z "$regex" ] || grep -Eq -- "$regex" err; }; then
+        ok "$title"
+    else
+        not_ok "$title" "status $status, wanted $wanted; stderr, wanted /$regex/:" "$(cat err)"
+    fi
+}
+
+# holds TITLE COMMAND...: the command succeeds.
+holds() {
+    local title=$1
+    shift
+    if "$@" >held 2>&1; then ok "$title"; else not_ok "$title" "$*: $?" "$(cat held)"; fi
+}
+
+# eventually COMMAND...: succeeds within 20 seconds.
+eventually() {
+    local tries=200
+    until "$@"; do
+        [ $((tries -= 1)) -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+# --- machines ---------------------------------------------------------------------------------
+
+tiny=(--headless --memory 16M --cpus 1)
+idle=("${tiny[@]}" --firmware "$guests/idle.rom")
+
+# start NAME ARGUMENTS...: hv run in the background, until the machine answers; hv's pid in $pid.
+start() {
+    local name=$1
+    shift
+    "$HV" run --name "$name" "$@" </dev/null >"$name.out" 2>"$name.err" &
+    pid=$!
+    pids+=("$pid")
+    eventually "$HV" info "$name" >info.out 2>&1
+}
+is() { "$HV" info "$1" 2>/dev/null | grep -q "\"$2\": \"\?$3\"\?"; } # NAME KEY VALUE
+gone() { ! kill -0 "$1" 2>/dev/null; }
+vmm_of() { "$HV" info "$1" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
+power_off() { "$HV" stop "$1" --kill && wait "$2"; } # NAME PID
+# child PID NAME: the process of that name that PID started.
+child() {
+    local stat
+    for stat in /proc/[0-9]*/stat; do
+        sed -n "s/^\([0-9]*\) ($2) [A-Z] $1 .*/\1/p" "$stat"
+    done 2>/dev/null | head -n 1 | grep .
+}
+
+# ends TITLE PID STATUS: the process ends, with that status.
+ends() {
+    local status
+    if ! eventually gone "$2"; then
+        not_ok "$1" 'it does not end'
+        return
+    fi
+    wait "$2"
+    status=$?
+    if [ $status = "$3" ]; then ok "$1"; else not_ok "$1" "status $status, wanted $3"; fi
+}
+
+# --- images -----------------------------------------------------------------------------------
+
+truncate -s 1M disk.img
+printf '\125\252' | dd of=disk.img bs=1 seek=510 conv=notrunc status=none
+: >empty.img
+mkdir folder.img
+printf 'QFI\373\0\0\0\3' | dd of=disk.qcow2 bs=512 conv=sync status=none
+echo 'hello, this is a letter' >letter.txt
+cp disk.img secret.img
+
+says 'image missing' $FAILED '^hv: nowhere.img: No such file' "$HV" run --headless nowhere.img
+says 'image empty' $USAGE 'empty.img is empty.*truncate -s' "$HV" run --headless empty.img
+says 'image a directory' $USAGE 'folder.img is a directory.*disk or CD image' "$HV" run --headless folder.img
+says 'image a qcow2' $USAGE "disk.qcow2 is a qcow2.*qemu-img convert -O raw '?disk.qcow2" \
+    "$HV" run --headless disk.qcow2
+says 'a qcow2 as --disk' $USAGE 'disk.qcow2 is a qcow2.*qemu-img convert' \
+    "$HV" run "${idle[@]}" --disk disk.qcow2
+says 'image a text' $USAGE 'letter.txt is a text file' "$HV" run --headless letter.txt
+says 'image a terminal' $USAGE 'neither a file nor a block device' "$HV" run --headless /dev/zero
+says '--cdrom missing' $FAILED '^hv: no.iso: No such file' "$HV" run "${idle[@]}" --cdrom no.iso
+if [ "$(id -u)" != 0 ]; then
+    chmod 0 secret.img
+    may_not=(env)
+elif chown 65534 secret.img 2>/dev/null && chmod 600 secret.img &&
+    setpriv --bounding-set=-dac_override,-dac_read_search true 2>/dev/null; then
+    may_not=(setpriv '--bounding-set=-dac_override,-dac_read_search')
+else
+    may_not=()
+fi
+if [ ${#may_not[@]} -gt 0 ]; then
+    says 'image unreadable' $FAILED '^hv: secret.img: Permission denied' \
+        "${may_not[@]}" "$HV" run --headless secret.img
+else
+    skip 'image unreadable' 'root, and setpriv cannot take its privilege away'
+fi
+chmod 444 disk.img
+if [ ${#may_not[@]} -gt 0 ] && [ "$(id -u)" != 0 ] || chown 65534 disk.img 2>/dev/null; then
+    says 'image not writable' $FAILED 'disk.img: Permission denied.*--throwaway or readonly' \
+        "${may_not[@]}" "$HV" run "${idle[@]}" disk.img
+    [ "$(id -u)" != 0 ] || chown 0 disk.img
+else
+    skip 'image not writable' 'root'
+fi
+chmod 644 disk.img
+
+start holder "${idle[@]}" disk.img
+says 'image held by another machine' $WRONG_STATE 'disk.img is in use by machine holder: stop that' \
+    "$HV" run "${idle[@]}" --name other disk.img
+says 'image held, --throwaway too' $WRONG_STATE 'in use by machine holder' \
+    "$HV" run "${idle[@]}" --name other --throwaway disk.img
+says 'name taken' $WRONG_STATE 'machine "holder" runs already.*--name' "$HV" run "${idle[@]}" --name holder
+holds 'the holder is not harmed' is holder state running
+power_off holder "$pid"
+
+# --- options ----------------------------------------------------------------------------------
+
+says 'memory 0' $USAGE '--memory 0: from 1M' "$HV" run "${idle[@]}" --memory 0
+says 'memory nonsense' $USAGE '--memory lots: a size such as 512M or 4G' "$HV" run "${idle[@]}" -m lots
+says 'memory negative' $USAGE '--memory -1: a size' "$HV" run "${idle[@]}" -m -1
+says 'memory larger than possible' $USAGE '--memory 2T: from 1M to' "$HV" run "${idle[@]}" -m 2T
+says "memory larger than the host's" $HOST '--memory: this host has [0-9]+ MiB in all' \
+    "$HV" run "${idle[@]}" -m 1T
+says 'no CPU' $USAGE '--cpus 0: from 1 to 64' "$HV" run "${idle[@]}" --cpus 0
+says 'unknown CPU feature' $USAGE 'unknown feature "avx512g"; did you mean "avx512f"' \
+    "$HV" run "${idle[@]}" --cpu host,-avx512g
+says 'unknown option' $USAGE 'unknown option --memroy; did you mean --memory\?' \
+    "$HV" run "${idle[@]}" --memroy 1G
+says 'unknown verb' $USAGE 'no verb "rnu"; did you mean "run"' "$HV" rnu
+says 'unknown option of a verb' $USAGE 'unknown option --kil; did you mean --kill' "$HV" stop --kil
+says 'option without its value' $USAGE '--memory wants a value' "$HV" run --headless --memory
+says 'unknown key of --disk' $USAGE '--disk: unknown key "reedonly"; did you mean "readonly"' \
+    "$HV" run "${idle[@]}" --disk disk.img,reedonly
+says 'two images' $USAGE 'one IMAGE is enough, "b.img" is too much; --disk' "$HV" run disk.img b.img
+says 'unknown device' $USAGE 'debug-exti.*did you mean.*debug-exit' "$HV" run "${idle[@]}" --device debug-exti
+says 'unknown key of --device' $USAGE 'debug-exit.*colour' \
+    "$HV" run "${idle[@]}" --device debug-exit,colour=red
+says 'unknown thing to trace' $USAGE 'prots' "$HV" run "${idle[@]}" --trace prots
+says 'wrong --boot' $USAGE '--boot floppy: "floppy"' "$HV" run "${idle[@]}" --boot floppy
+says 'wrong --name' $USAGE '--name \.\./x: up to 40 letters' "$HV" run "${idle[@]}" --name ../x
+says 'wrong --serial' $FAILED '--serial /nowhere/log: No such file' "$HV" run "${idle[@]}" --serial /nowhere/log
+head -c 1000 /dev/zero >odd.rom
+says 'ROM of a wrong size' $FAILED '--firmware odd.rom: 1000 bytes: a ROM image has 64 KiB' \
+    "$HV" run "${tiny[@]}" --firmware odd.rom
+head -c 66000 /dev/zero >odd.rom
+says 'ROM of no whole pages' $FAILED 'odd.rom: 66000 bytes.*whole 4 KiB' \
+    "$HV" run "${tiny[@]}" --firmware odd.rom
+says 'ROM missing' $FAILED '--firmware no.rom: No such file' "$HV" run "${tiny[@]}" --firmware no.rom
+says 'no machine runs' $NOT_FOUND 'no machine' "$HV" info
+says 'no machine of that name' $NOT_FOUND 'no machine "x" runs' "$HV" stop x
+says 'no display for a window' $HOST 'no display to open a window on: --headless' "$HV" run disk.img
+holds 'what failed left no machine' test -z "$("$HV" list)"
+
+# --- /dev/kvm ---------------------------------------------------------------------------------
+
+# shellcheck disable=SC2016 # those scripts run where mounts are their own
+elsewhere=(unshare -m)
+[ "$(id -u)" = 0 ] || elsewhere+=(-r)
+if "${elsewhere[@]}" mount -t tmpfs none /dev 2>/dev/null; then
+    says '/dev/kvm missing' $HOST '/dev/kvm: there is none.*modprobe' \
+        "${elsewhere[@]}" bash -c 'mount -t tmpfs none /dev && "$0" run "$@"' "$HV" "${idle[@]}"
+    says '/dev/kvm is something else' $HOST '/dev/kvm.*not KVM' \
+        "${elsewhere[@]}" bash -c 'mount --bind /dev/null /dev/kvm && "$0" run "$@"' "$HV" "${idle[@]}"
+else
+    skip '/dev/kvm missing' 'mount namespaces are not allowed here'
+    skip '/dev/kvm is something else' 'mount namespaces are not allowed here'
+fi
+if [ "$(id -u)" = 0 ] && [ ${#may_not[@]} -gt 0 ]; then
+    says '/dev/kvm unreadable' $HOST '/dev/kvm: you may not use it: add yourself to its group' \
+        "${elsewhere[@]}" bash -c 'touch kvm && chmod 0 kvm && chown 65534 kvm && mount --bind kvm /dev/kvm &&
+            setpriv --bounding-set=-dac_override,-dac_read_search "$0" run "$@"' "$HV" "${idle[@]}"
+else
+    skip '/dev/kvm unreadable' 'it is readable, and only root can change that'
+fi
+
+# --- guests -----------------------------------------------------------------------------------
+
+says 'a triple fault' $CRASHED 'the guest crashed: triple fault' \
+    "$HV" run "${tiny[@]}" --firmware "$guests/triple.rom"
+holds 'its report has the registers' grep -Eq '^rip [0-9a-f]{16}' err
+holds 'its report has the code' grep -Eq '^code( [0-9a-f]{2}){8}' err
+says 'resets in a row' 0 '' "$HV" run "${tiny[@]}" --device debug-exit --serial reset.log \
+    --firmware "$guests/resetloop.rom"
+holds 'each of them reset' grep -q 8 reset.log
+says 'a hostile guest' 0 '' "$HV" run "${tiny[@]}" --device debug-exit --firmware "$guests/hostile.rom"
+
+# A guest may end itself in any way, but hv may not.
+"$HV" run "${tiny[@]}" --name wild --device debug-exit --firmware "$guests/hostile-wild.rom" \
+    </dev/null >out 2>err &
+pid=$!
+pids+=("$pid")
+for _ in {1..100}; do
+    gone "$pid" && break
+    sleep 0.1
+done
+"$HV" stop wild --kill >/dev/null 2>&1
+wait $pid
+status=$?
+if [ $status -lt 128 ] && ! grep -q 'ended by signal' err; then
+    ok 'a guest that hits everything'
+else
+    not_ok 'a guest that hits everything' "status $status" "$(cat err)"
+fi
+
+# mov al, 42; out 0xf4, al; hlt, at the reset vector
+{ head -c 65520 /dev/zero; printf '\260\052\346\364\364'; head -c 11 /dev/zero; } >exit.rom
+says "the guest's own status" 42 '' "$HV" run "${tiny[@]}" --device debug-exit --firmware exit.rom
+
+# A boot sector that writes sector 2 by the BIOS, and exits with 32, or 33 when that fails: xor ax,
+# ax; mov ds, ax; mov es, ax; mov ax, 0x301; mov bx, 0x7c00; mov cx, 2; mov dx, 0x80; int 0x13;
+# setc al; add al, 32; out 0xf4, al; hlt; jmp $-1
+printf '\061\300\216\330\216\300\270\001\003\273\000\174\271\002\000\272\200\000\315\023\017\222\300\004\040\346\364\364\353\375' |
+    dd of=disk.img conv=notrunc status=none
+cp disk.img before.img
+disk=(--headless --memory 16M --cpus 1 --device debug-exit)
+says '--throwaway lets the guest write' 32 '' "$HV" run "${disk[@]}" --throwaway disk.img
+holds '--throwaway leaves the image as it is' cmp disk.img before.img
+says 'readonly lets no guest write' 33 '' "$HV" run "${disk[@]}" --disk disk.img,readonly
+holds 'readonly leaves the image as it is' cmp disk.img before.img
+says 'without them the guest writes' 32 '' "$HV" run "${disk[@]}" disk.img
+if cmp -s disk.img before.img; then not_ok 'and the image has it' ''; else ok 'and the image has it'; fi
+
+# --- signals ----------------------------------------------------------------------------------
+
+# signal_twice TITLE PID: the idle guest does not hear its power button, the second pulls the plug.
+signal_twice() { # TITLE SIGNAL TARGET PID NAME
+    kill "-$2" "$3"
+    sleep 0.3 # long enough to go wrong; not needed to go right
+    holds "$1: the first asks the guest" is "$5" state running
+    again() { gone "$4" || { kill "-$2" "$3"; sleep 0.2; gone "$4"; }; }
+    eventually again "$@" 2>/dev/null
+    ends "$1: the second powers off" "$4" 0
+}
+for signal in TERM INT HUP; do
+    start signalled "${idle[@]}"
+    signal_twice "SIG$signal to hv" $signal "$pid" "$pid" signalled
+done
+start signalled "${idle[@]}"
+signal_twice 'SIGTERM to hv-vmm' TERM "$(vmm_of signalled)" "$pid" signalled
+
+start shot "${idle[@]}"
+kill -9 "$(vmm_of shot)"
+ends 'hv-vmm killed: hv ends' "$pid" $FAILED
+holds 'hv-vmm killed: hv says so' grep -q 'ended by signal 9 (Killed)' shot.err
+holds 'hv-vmm killed: hv list has it no more' test -z "$("$HV" list)"
+holds 'hv-vmm killed: its folder is gone' test ! -e run/hv/shot
+
+start left "${idle[@]}"
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+holds 'hv killed: the machine goes on' is left state running
+vmm=$(vmm_of left)
+holds 'hv killed: the machine can be stopped' "$HV" stop left --kill
+holds 'hv killed: then it is gone' eventually gone "$vmm"
+
+# --- a machine that runs ----------------------------------------------------------------------
+
+start live "${idle[@]}"
+says 'an unknown key' $USAGE 'no key "ctlr"; did you mean "ctrl"' "$HV" send live key ctlr+c
+says 'no key' $USAGE 'key' "$HV" send live key ''
+says 'too many keys' $USAGE 'at most 8' "$HV" send live key a+b+c+d+e+f+g+h+i
+says 'text that no key types' $FAILED '1 characters were left out' "$HV" send live text 'ä'
+says 'no CD to eject' $WRONG_STATE 'no CD' "$HV" eject live
+says 'resume of what runs' $WRONG_STATE 'only a paused machine' "$HV" stop live --resume
+says 'two wishes at once' $USAGE 'one of' "$HV" stop live --pause --reset
+says 'a wrong pattern' $USAGE 'pattern|regular' "$HV" screen live --wait '('
+says 'a wrong time' $USAGE '--timeout' "$HV" screen live --wait x --timeout soon
+says 'a text that never comes' 5 'not seen in time: /never/' "$HV" screen live --wait never --timeout 1
+says 'a machine of nearly that name' $NOT_FOUND 'no machine "liev" runs; did you mean "live"' "$HV" info liev
+says 'no window without a display' $HOST 'display' "$HV" open live
+holds 'pause' "$HV" stop live --pause
+holds 'it is paused' is live state paused
+says 'a paused guest hears no power button' $WRONG_STATE 'it is paused.*--resume or --kill' "$HV" stop live
+holds 'resume' "$HV" stop live --resume
+holds 'it runs again' is live state running
+holds 'reset' "$HV" stop live --reset
+holds 'it runs after the reset' is live state running
+"$HV" stop live --pause
+"$HV" stop live --reset
+holds 'a reset of a paused machine starts it' is live state running
+"$HV" stop live --kill
+ends 'kill ends it with status 0' "$pid" 0
+
+# --- windows ----------------------------------------------------------------------------------
+
+window_checks=11
+# screen_server: an X server of our own, for $DISPLAY; its pid in $xvfb.
+screen_server() {
+    : >display
+    Xvfb -displayfd 3 -screen 0 1024x768x24 -nolisten tcp 3>display >xvfb.log 2>&1 &
+    xvfb=$!
+    pids+=("$xvfb")
+    eventually grep -q '[0-9]' display || return 1
+    DISPLAY=:$(cat display)
+    export DISPLAY
+}
+if [ ! -x "$(dirname "$HV")/hv-view" ] || ! command -v Xvfb >/dev/null || ! screen_server; then
+    for ((i = 0; i < window_checks; i++)); do skip "windows $i" 'no hv-view or no Xvfb'; done
+else
+    start shown --memory 64M --cpus 1 --throwaway --serial serial.log "$demo"
+    holds 'a window is there' eventually is shown viewers 1
+    view=$(child "$pid" hv-view)
+    kill -9 "$view" # while the firmware and the demo draw
+    holds 'hv-view killed: the machine goes on' eventually is shown viewers 0
+    holds 'hv-view killed: hv says so' eventually grep -q 'window is gone; shown runs on: hv open' shown.err
+    holds 'hv-view killed: the guest comes up' eventually grep -q 'demo: ready' serial.log
+    "$HV" open shown </dev/null >open.out 2>&1 &
+    open=$!
+    holds 'hv open shows it again' eventually is shown viewers 1
+    "$HV" open shown </dev/null >open2.out 2>&1 &
+    second=$!
+    eventually is shown viewers 2
+    kill -TERM "$(child $second hv-view)"
+    holds 'the second window closed: the first stays' eventually is shown viewers 1
+    wait $second
+    kill -9 "$xvfb"
+    wait "$xvfb" 2>/dev/null
+    holds 'display server dead: the windows end' eventually gone $open
+    holds 'display server dead: the machine goes on' eventually is shown viewers 0
+    "$HV" send shown key space
+    holds 'display server dead: the guest answers keys' eventually grep -q 'demo: key' serial.log
+    "$HV" stop shown --kill
+    ends 'it can still be ended' "$pid" 0
+    says 'no display where DISPLAY says' $HOST 'no display.*--headless' \
+        "$HV" run --name nowhere --memory 64M --cpus 1 --throwaway "$demo"
+fi
+
+echo "1..$number"
+[ $failed = 0 ]

@@ -305,7 +305,7 @@ static bool listen_on(struct launch *launch, const char *name, int type, GError 
  * dead machines may remove a directory without a lock at any time: then it is made again. */
 static int lock_name(const char *dir)
 {
-    enum { TRIES = 100 };
+    enum { TRIES = 1000, TRY_US = 1000 };
     g_autofree char *path = g_build_filename(dir, "lock", NULL);
     for (unsigned i = 0; i < TRIES; i++) {
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -319,13 +319,16 @@ static int lock_name(const char *dir)
             return -1;
         bool locked = fcntl(fd, F_OFD_SETLK, &lock) == 0;
         int error = errno;
+        bool cleaned = !locked && fcntl(fd, F_OFD_GETLK, &lock) == 0 &&
+                       (lock.l_type == F_UNLCK || lock.l_len == 1);
         if (locked && fstat(fd, &ours) == 0 && stat(path, &there) == 0 &&
             ours.st_ino == there.st_ino)
             return fd;
         close(fd);
         errno = error;
-        if (!locked)
+        if (!locked && !cleaned)
             return -1;
+        g_usleep(TRY_US);
     }
     return -1;
 }

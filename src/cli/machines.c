@@ -32,7 +32,8 @@ char *machines_dir(GError **error)
     return g_steal_pointer(&dir);
 }
 
-/* A machine holds a lock on its directory's file "lock" for as long as it lives. */
+/* A machine holds a lock on its directory's file "lock" for as long as it lives: on the whole file.
+ * Who removes a dead one locks its first byte meanwhile. */
 bool machine_runs(const char *dir, const char *name)
 {
     g_autofree char *path = g_build_filename(dir, name, "lock", NULL);
@@ -40,7 +41,7 @@ bool machine_runs(const char *dir, const char *name)
     if (fd < 0)
         return false;
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    bool held = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    bool held = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_len == 0;
     close(fd);
     return held;
 }
@@ -51,7 +52,7 @@ static void remove_dead(const char *dir, const char *name)
     static const char *const files[] = { "control", "display", "images", "lock" };
     g_autofree char *path = g_build_filename(dir, name, NULL);
     g_autofree char *lock_path = g_build_filename(path, "lock", NULL);
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
     int fd = open(lock_path, O_RDWR | O_CLOEXEC);
     bool ours = fd >= 0 && fcntl(fd, F_OFD_SETLK, &lock) == 0;
     for (size_t i = 0; ours && i < G_N_ELEMENTS(files); i++) {

@@ -2,6 +2,7 @@
 # wrong-input.sh HV GUESTS DEMO: what hv says and does when something is wrong, as TAP: each wrong
 # input has a message that names the thing and the way out, and the exit status of man/hv.1; dying
 # programs harm nobody else. GUESTS: the folder of the test ROMs; DEMO: the demo disk.
+# shellcheck disable=SC2016 # single quotes hold scripts for another shell
 set -u
 HV=$(readlink -f "$1") guests=$(readlink -f "$2") demo=$(readlink -f "$3")
 
@@ -203,7 +204,7 @@ holds 'what failed left no machine' test -z "$("$HV" list)"
 
 # --- /dev/kvm ---------------------------------------------------------------------------------
 
-# shellcheck disable=SC2016 # those scripts run where mounts are their own
+# Scripts in single quotes run where mounts are their own.
 elsewhere=(unshare -m)
 [ "$(id -u)" = 0 ] || elsewhere+=(-r)
 if "${elsewhere[@]}" mount -t tmpfs none /dev 2>/dev/null; then

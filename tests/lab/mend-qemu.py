@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mend-qemu.py OUT: OUT/qemu-system-x86_64 and OUT/modules, Debian 12's QEMU with three errors of
+"""mend-qemu.py OUT: OUT/qemu-system-x86_64 and OUT/modules, Debian 12's QEMU with four errors of
 its AMD-V emulation mended. Each ends or hangs the lab while a nested guest does ordinary things.
 
 Every mend looks for the machine code around the error and refuses a QEMU in which it is not found
@@ -89,6 +89,23 @@ def mend_injected_interrupt(code):
     code[store.start(1):store.end(1)] = b'\x66\x0f\x1f\x44\x00\x00'
 
 
+def mend_lost_interrupt(code):
+    """helper_vmrun() and do_vmexit() change the virtual interrupt's bit of interrupt_request, a word
+    that the I/O thread changes too: `or` and `and` of the whole word, without its lock. What the
+    other put there in that moment is lost, a timer's interrupt say, and the lab sleeps for ever.
+
+    or dword [rbx+N],0x100 and and dword [rbx+N],~0x100 become lock or and lock and of the one byte
+    at N+1, and a nop of two bytes."""
+    sets = one(re.finditer(rb'\x81\x8b(..\xff\xff)\x00\x01\x00\x00', bytes(code), re.S),
+               'virtual interrupt set')
+    word = sets.group(1)
+    clears = one(re.finditer(rb'\x81\xa3' + re.escape(word) + rb'\xff\xfe\xff\xff', bytes(code)),
+                 'virtual interrupt cleared')
+    byte = struct.pack('<i', struct.unpack('<i', word)[0] + 1)
+    code[sets.start():sets.end()] = b'\xf0\x80\x8b' + byte + b'\x01\x66\x90'
+    code[clears.start():clears.end()] = b'\xf0\x80\xa3' + byte + b'\xfe\x66\x90'
+
+
 def mend(source, target, *mends):
     with open(source, 'rb') as f:
         code = bytearray(f.read())
@@ -103,4 +120,5 @@ if __name__ == '__main__':
     out = sys.argv[1]
     os.makedirs(out + '/modules', exist_ok=True)
     mend(TCG, out + '/modules/' + os.path.basename(TCG), mend_interrupt_assertion)
-    mend(QEMU, out + '/qemu-system-x86_64', mend_busy_tss, mend_injected_interrupt)
+    mend(QEMU, out + '/qemu-system-x86_64', mend_busy_tss, mend_injected_interrupt,
+         mend_lost_interrupt)

@@ -11,7 +11,11 @@ enum {
     TEXT_ROOM = 4 * 65536,
     ROOM = TEXT_ROOM + 512,
     SHIFT = 0xe1,
-    PACED = 1, /* flag of a stroke: wait until the guest has taken what came before */
+    /* Flags of a stroke: wait until the guest has taken what came before; and until the key before
+     * was down as long as a finger holds it, for guests that look at the keyboard now and then. */
+    PACED = 1,
+    HELD = 2,
+    HOLD_NS = 100 * 1000 * 1000,
 };
 
 struct stroke {
@@ -26,6 +30,8 @@ struct typist {
     struct stroke queue[ROOM];
     unsigned begin, used;
     gint pumping;
+    struct timer timer; /* of a HELD stroke; the keyboard's lock */
+    uint64_t pressed;   /* when the last key went down, guest ns */
 };
 
 static const struct {
@@ -131,8 +137,14 @@ static void pump_locked(struct typist *t)
     while (peek(t, &stroke)) {
         if (stroke.flags & PACED && !input->idle(t->keyboard))
             break;
+        if (stroke.flags & HELD && device_now(t->keyboard) < t->pressed + HOLD_NS) {
+            timer_set(&t->timer, t->pressed + HOLD_NS);
+            break;
+        }
         if (!input->key(t->keyboard, stroke.usage, stroke.down))
             break;
+        if (stroke.down)
+            t->pressed = device_now(t->keyboard);
         pop(t);
     }
     t->pumping = false;
@@ -150,12 +162,18 @@ static void keyboard_changed(struct input_source *source)
     pump_locked((struct typist *)source);
 }
 
+static void held_long_enough(void *owner)
+{
+    pump_locked(owner);
+}
+
 struct typist *typist_new(struct device *keyboard)
 {
     struct typist *t = g_new0(struct typist, 1);
     t->source.changed = keyboard_changed;
     t->keyboard = keyboard;
     g_mutex_init(&t->lock);
+    timer_init(&t->timer, keyboard->board->clock, &keyboard->lock, held_long_enough, t);
     return t;
 }
 
@@ -177,7 +195,7 @@ bool typist_chord(struct typist *t, const uint8_t *usages, unsigned count)
         return false;
     for (unsigned i = 0; i < count; i++) {
         strokes[i] = (struct stroke){ usages[i], PACED, true };
-        strokes[2 * count - 1 - i] = (struct stroke){ usages[i], PACED, false };
+        strokes[2 * count - 1 - i] = (struct stroke){ usages[i], PACED | HELD, false };
     }
     bool fits = push(t, strokes, 2 * count, TEXT_ROOM);
     pump(t);

@@ -21,6 +21,7 @@ static struct {
     struct config *config;
     struct machine_listener listener;
     struct device keyboard, display;
+    struct board board;
     unsigned presses, resets, keys;
     bool has_cd;
 } fake;
@@ -245,6 +246,7 @@ static void answers(void)
     fake.keys = 0;
     json_decref(
         ask(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[\"ctrl\",\"c\"]}}"));
+    clock_advance(fake.board.clock, NS_PER_SECOND, 0); /* the keys are held for a while */
     g_assert_cmpuint(fake.keys, ==, 4);
     reply = ask(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":\"a\xe2\x82\xac\"}}");
     g_assert_cmpuint(fake.keys, ==, 6);
@@ -504,6 +506,8 @@ int main(int argc, char **argv)
     fake.config->name = g_strdup("fake");
     fake.keyboard.class = fake.display.class = &class;
     g_mutex_init(&fake.keyboard.lock);
+    fake.board.clock = clock_new(true);
+    fake.keyboard.board = &fake.board;
     g_mutex_init(&fake.display.lock);
 
     g_autofree char *folder = g_dir_make_tmp("hv-test-XXXXXX", NULL);

@@ -6,6 +6,8 @@
 
 enum { SHIFT = 0xe1, CTRL = 0xe0, ALT = 0xe2, DEL = 0x4c, KEYS_MAX = 1 << 19 };
 
+#define HOLD_NS (NS_PER_SECOND / 10)
+
 /* A keyboard that has room for so many keys until the guest reads them. */
 struct keyboard {
     struct device dev;
@@ -14,6 +16,7 @@ struct keyboard {
     bool down[256];
     uint16_t log[KEYS_MAX]; /* usage, and 0x100 for down */
     struct input_source *source;
+    struct board board;
 };
 
 static bool take_key(struct device *dev, uint8_t usage, bool down)
@@ -44,6 +47,8 @@ static struct keyboard *keyboard_new(unsigned room, struct typist **typist)
 {
     struct keyboard *k = g_new0(struct keyboard, 1);
     k->dev.class = &class;
+    k->board.clock = clock_new(true);
+    k->dev.board = &k->board;
     g_mutex_init(&k->dev.lock);
     k->room = room;
     *typist = typist_new(&k->dev);
@@ -54,6 +59,7 @@ static struct keyboard *keyboard_new(unsigned room, struct typist **typist)
 static void keyboard_free(struct keyboard *k, struct typist *typist)
 {
     g_free(typist);
+    clock_free(k->board.clock);
     g_free(k);
 }
 
@@ -68,8 +74,10 @@ static void guest_reads(struct keyboard *k, unsigned count)
 
 static void guest_reads_all(struct keyboard *k, struct typist *typist)
 {
-    for (unsigned i = 0; i < KEYS_MAX && typist_busy(typist); i++)
+    for (unsigned i = 0; i < KEYS_MAX && typist_busy(typist); i++) {
         guest_reads(k, 1);
+        clock_advance(k->board.clock, HOLD_NS, 0);
+    }
     g_assert_false(typist_busy(typist));
 }
 
@@ -134,6 +142,11 @@ static void chord(void)
     struct keyboard *k = keyboard_new(100, &t);
     const uint8_t keys[] = { CTRL, ALT, DEL };
     typist_chord(t, keys, 3);
+    for (unsigned i = 0; i < 10; i++)
+        guest_reads(k, 1);
+    g_assert_cmpuint(k->taken, ==, 3); /* down as long as a finger would hold them */
+    clock_advance(k->board.clock, HOLD_NS - 1, 0);
+    g_assert_cmpuint(k->taken, ==, 3);
     guest_reads_all(k, t);
     const uint16_t wanted[] = { 0x100 | CTRL, 0x100 | ALT, 0x100 | DEL, DEL, ALT, CTRL };
     expect(k, wanted, G_N_ELEMENTS(wanted));

@@ -30,7 +30,7 @@ start() {
     "$HV" run --headless --name "$name" ${HV_LAB:+--cpu host,-xsave} "$@" >hv.out 2>&1 </dev/null &
     hv_pid=$!
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
-        "$HV" screen "$name" --text >/dev/null 2>&1 && return
+        "$HV" info "$name" >/dev/null 2>&1 && return
         kill -0 $hv_pid 2>/dev/null || fail "hv run $* has ended: $(tail -3 hv.out)"
         sleep 1
     done

@@ -15,6 +15,7 @@ struct feature {
     uint32_t leaf, subleaf;
     enum cpuid_register reg;
     unsigned bit;
+    const char *needs; /* makes no sense without, and goes with it */
 };
 
 static const struct feature features[] = {
@@ -23,7 +24,7 @@ static const struct feature features[] = {
     { "pclmulqdq", 1, 0, ECX, 1 },
     { "vmx", 1, 0, ECX, 5 },
     { "ssse3", 1, 0, ECX, 9 },
-    { "fma", 1, 0, ECX, 12 },
+    { "fma", 1, 0, ECX, 12, "avx" },
     { "cx16", 1, 0, ECX, 13 },
     { "pcid", 1, 0, ECX, 17 },
     { "sse4_1", 1, 0, ECX, 19 },
@@ -34,8 +35,8 @@ static const struct feature features[] = {
     { "tsc_deadline_timer", 1, 0, ECX, 24 },
     { "aes", 1, 0, ECX, 25 },
     { "xsave", 1, 0, ECX, 26 },
-    { "avx", 1, 0, ECX, 28 },
-    { "f16c", 1, 0, ECX, 29 },
+    { "avx", 1, 0, ECX, 28, "xsave" },
+    { "f16c", 1, 0, ECX, 29, "avx" },
     { "rdrand", 1, 0, ECX, 30 },
     { "hypervisor", 1, 0, ECX, 31 },
     { "pse", 1, 0, EDX, 3 },
@@ -54,34 +55,46 @@ static const struct feature features[] = {
     /* leaf 7 */
     { "fsgsbase", 7, 0, EBX, 0 },
     { "bmi1", 7, 0, EBX, 3 },
-    { "avx2", 7, 0, EBX, 5 },
+    { "avx2", 7, 0, EBX, 5, "avx" },
     { "smep", 7, 0, EBX, 7 },
     { "bmi2", 7, 0, EBX, 8 },
     { "erms", 7, 0, EBX, 9 },
     { "invpcid", 7, 0, EBX, 10 },
-    { "avx512f", 7, 0, EBX, 16 },
-    { "avx512dq", 7, 0, EBX, 17 },
+    { "avx512f", 7, 0, EBX, 16, "avx2" },
+    { "avx512dq", 7, 0, EBX, 17, "avx512f" },
     { "rdseed", 7, 0, EBX, 18 },
     { "adx", 7, 0, EBX, 19 },
     { "smap", 7, 0, EBX, 20 },
     { "clflushopt", 7, 0, EBX, 23 },
     { "clwb", 7, 0, EBX, 24 },
-    { "avx512cd", 7, 0, EBX, 28 },
+    { "avx512cd", 7, 0, EBX, 28, "avx512f" },
     { "sha_ni", 7, 0, EBX, 29 },
-    { "avx512bw", 7, 0, EBX, 30 },
-    { "avx512vl", 7, 0, EBX, 31 },
+    { "avx512bw", 7, 0, EBX, 30, "avx512f" },
+    { "avx512vl", 7, 0, EBX, 31, "avx512f" },
+    { "avx512_vbmi", 7, 0, ECX, 1, "avx512f" },
     { "umip", 7, 0, ECX, 2 },
-    { "pku", 7, 0, ECX, 3 },
+    { "pku", 7, 0, ECX, 3, "xsave" },
+    { "avx512_vbmi2", 7, 0, ECX, 6, "avx512f" },
     { "gfni", 7, 0, ECX, 8 },
-    { "vaes", 7, 0, ECX, 9 },
-    { "vpclmulqdq", 7, 0, ECX, 10 },
+    { "vaes", 7, 0, ECX, 9, "avx" },
+    { "vpclmulqdq", 7, 0, ECX, 10, "avx" },
+    { "avx512_vnni", 7, 0, ECX, 11, "avx512f" },
+    { "avx512_bitalg", 7, 0, ECX, 12, "avx512f" },
+    { "avx512_vpopcntdq", 7, 0, ECX, 14, "avx512f" },
     { "la57", 7, 0, ECX, 16 },
     { "rdpid", 7, 0, ECX, 22 },
+    { "avx512_vp2intersect", 7, 0, EDX, 8, "avx512f" },
+    { "amx_bf16", 7, 0, EDX, 22, "amx_tile" },
+    { "avx512_fp16", 7, 0, EDX, 23, "avx512f" },
+    { "amx_tile", 7, 0, EDX, 24, "xsave" },
+    { "amx_int8", 7, 0, EDX, 25, "amx_tile" },
     { "arch_capabilities", 7, 0, EDX, 29 },
+    { "avx_vnni", 7, 1, EAX, 4, "avx2" },
+    { "avx512_bf16", 7, 1, EAX, 5, "avx512f" },
     /* leaf 0xd */
-    { "xsaveopt", 0xd, 1, EAX, 0 },
-    { "xsavec", 0xd, 1, EAX, 1 },
-    { "xsaves", 0xd, 1, EAX, 3 },
+    { "xsaveopt", 0xd, 1, EAX, 0, "xsave" },
+    { "xsavec", 0xd, 1, EAX, 1, "xsave" },
+    { "xsaves", 0xd, 1, EAX, 3, "xsave" },
     /* extended leaves */
     { "lahf_lm", 0x80000001, 0, ECX, 0 },
     { "svm", 0x80000001, 0, ECX, 2 },
@@ -117,6 +130,17 @@ static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, enum cpuid_register reg)
     return regs[reg];
 }
 
+/* Takes a feature away, and all that need it. */
+static void clear_feature(struct kvm_cpuid_table *table, const struct feature *feature)
+{
+    struct kvm_cpuid_entry2 *e = find(table, feature->leaf, feature->subleaf);
+    if (e)
+        *reg_of(e, feature->reg) &= ~(1u << feature->bit);
+    for (size_t i = 0; i < G_N_ELEMENTS(features); i++)
+        if (features[i].needs && !strcmp(features[i].needs, feature->name))
+            clear_feature(table, &features[i]);
+}
+
 static bool set_feature(struct kvm_cpuid_table *table, const char *name, bool on, GError **error)
 {
     const char *names[G_N_ELEMENTS(features) + 1] = { NULL };
@@ -129,8 +153,8 @@ static bool set_feature(struct kvm_cpuid_table *table, const char *name, bool on
         bool there = e && *reg_of(e, f->reg) & 1u << f->bit;
         if (on && !there)
             return hv_fail(error, HV_HOST, "--cpu: this host has no %s", name);
-        if (!on && e)
-            *reg_of(e, f->reg) &= ~(1u << f->bit);
+        if (!on)
+            clear_feature(table, f);
         return true;
     }
     const char *near = hv_nearest(name, names);

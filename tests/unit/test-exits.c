@@ -447,6 +447,8 @@ static void cpuid_mask(void)
     g_assert_cmphex(leaf(t, 0xd, 1)->eax, ==, 7);
     g_assert_cmphex(leaf(t, 0xd, 0)->eax, ==, 7);        /* the other subleaf is not touched */
     g_assert_true(cpuid_parse(t, "host,-la57", &error)); /* taking what is not there */
+    g_assert_true(cpuid_parse(t, "host,-xsave", &error));
+    g_assert_cmphex(leaf(t, 7, 0)->ebx, ==, 0); /* avx2 needs avx, and avx needs xsave */
 
     static const struct {
         const char *cpu, *words;

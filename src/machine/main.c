@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -275,6 +276,9 @@ int main(int argc, char **argv)
     }
     if (g_getenv("HV_VERBOSE"))
         log_set_level(LOG_INFO);
+    size_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) == (ssize_t)sizeof seed && seed)
+        json_object_seed(seed); /* jansson would open /dev/urandom, and hv-vmm opens no path */
     int socket = (int)strtol(argv[2], NULL, 10), signal_fd = signals();
     if (!start(&vmm, socket, &error)) {
         answer(socket, hv_exit_status(error), error->message);

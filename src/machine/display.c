@@ -86,6 +86,8 @@ static void state_told(void *opaque, enum display_state state, const char *why)
 
 /* --- to the viewers ------------------------------------------------------------------------- */
 
+/* On the machine's thread. (g_main_context_invoke could run it here, between two of that thread's
+ * turns.) */
 static gboolean tell_gone(void *data)
 {
     struct display *d = data;
@@ -98,7 +100,7 @@ static void drop(struct display *d, struct viewer *v)
     close(v->fd);
     v->fd = -1;
     if (atomic_fetch_sub(&d->viewers, 1) == 1 && d->gone)
-        g_main_context_invoke(NULL, tell_gone, d);
+        g_idle_add_full(G_PRIORITY_DEFAULT, tell_gone, d, NULL);
 }
 
 /* False when the viewer cannot take it now; a dead one is dropped. */
@@ -250,7 +252,7 @@ static void obey(struct display *d, uint32_t what)
 {
     struct action *action = g_new(struct action, 1);
     *action = (struct action){ d, (enum display_action)what };
-    g_main_context_invoke(NULL, act, action);
+    g_idle_add_full(G_PRIORITY_DEFAULT, act, action, NULL);
 }
 
 static void take(struct display *d, struct display_message *m)

@@ -16,6 +16,13 @@ enum {
     PACED = 1,
     HELD = 2,
     HOLD_NS = 100 * 1000 * 1000,
+    /* The keyboard queue of a PC BIOS (IBM PC BIOS data area): head and tail, offsets into segment
+     * 0x40 of a ring of 15 keys. What does not fit is lost. */
+    BIOS_QUEUE = 0x41a,
+    BIOS_RING = 0x1e,
+    BIOS_RING_END = 0x3e,
+    BIOS_LOOK_NS = 5 * 1000 * 1000,
+    BIOS_PATIENCE_NS = 500 * 1000 * 1000,
 };
 
 struct stroke {
@@ -30,8 +37,10 @@ struct typist {
     struct stroke queue[ROOM];
     unsigned begin, used;
     gint pumping;
-    struct timer timer; /* of a HELD stroke; the keyboard's lock */
-    uint64_t pressed;   /* when the last key went down, guest ns */
+    struct timer timer;  /* for what waits for time to pass; the keyboard's lock */
+    uint64_t pressed;    /* when the last key went down, guest ns */
+    uint64_t bios_since; /* when the head of the BIOS's queue last moved, guest ns */
+    uint16_t bios_head;
 };
 
 static const struct {
@@ -126,6 +135,27 @@ static void pop(struct typist *t)
     g_mutex_unlock(&t->lock);
 }
 
+/* Do keys wait in the BIOS's queue? Its interrupt handler empties the keyboard at once, however
+ * slowly a boot loader then asks for keys. Only while the queue moves: an operating system leaves
+ * it as it is, with keys that nobody will ever want. */
+static bool bios_has_keys(struct typist *t)
+{
+    struct guest *guest = t->keyboard->board->guest;
+    struct {
+        le16 head, tail;
+    } queue;
+    if (!guest || !guest_read(guest, GPA(BIOS_QUEUE), &queue, sizeof queue))
+        return false;
+    uint16_t head = le16_get(queue.head), tail = le16_get(queue.tail);
+    if (head == tail || MIN(head, tail) < BIOS_RING || MAX(head, tail) >= BIOS_RING_END)
+        return false;
+    uint64_t now = device_now(t->keyboard);
+    if (head != t->bios_head)
+        t->bios_since = now;
+    t->bios_head = head;
+    return now - t->bios_since < BIOS_PATIENCE_NS;
+}
+
 /* Gives the keyboard what it takes now. Its lock is held, so one thread does this at a time. */
 static void pump_locked(struct typist *t)
 {
@@ -137,6 +167,10 @@ static void pump_locked(struct typist *t)
     while (peek(t, &stroke)) {
         if (stroke.flags & PACED && !input->idle(t->keyboard))
             break;
+        if (stroke.flags & PACED && stroke.down && bios_has_keys(t)) {
+            timer_set(&t->timer, device_now(t->keyboard) + BIOS_LOOK_NS);
+            break;
+        }
         if (stroke.flags & HELD && device_now(t->keyboard) < t->pressed + HOLD_NS) {
             timer_set(&t->timer, t->pressed + HOLD_NS);
             break;
@@ -162,7 +196,7 @@ static void keyboard_changed(struct input_source *source)
     pump_locked((struct typist *)source);
 }
 
-static void held_long_enough(void *owner)
+static void time_passed(void *owner)
 {
     pump_locked(owner);
 }
@@ -173,7 +207,7 @@ struct typist *typist_new(struct device *keyboard)
     t->source.changed = keyboard_changed;
     t->keyboard = keyboard;
     g_mutex_init(&t->lock);
-    timer_init(&t->timer, keyboard->board->clock, &keyboard->lock, held_long_enough, t);
+    timer_init(&t->timer, keyboard->board->clock, &keyboard->lock, time_passed, t);
     return t;
 }
 

@@ -155,6 +155,43 @@ static void chord(void)
     keyboard_free(k, t);
 }
 
+/* The queue of a BIOS that took the keys but whose guest has not asked for them yet. */
+static void bios_set(struct keyboard *k, uint16_t head, uint16_t tail)
+{
+    const uint16_t queue[] = { head, tail };
+    g_assert_true(guest_write(k->board.guest, GPA(0x41a), queue, sizeof queue));
+}
+
+static void bios_queue(void)
+{
+    struct typist *t;
+    struct keyboard *k = keyboard_new(100, &t);
+    k->board.guest = guest_new(MIB, NULL);
+    g_assert_true(guest_slot_set(k->board.guest, guest_slot_new(k->board.guest), GPA(0), MIB,
+                                 guest_ram_host(k->board.guest, GPA(0), MIB), 0));
+    clock_advance(k->board.clock, NS_PER_SECOND, 0);
+    bios_set(k, 0x1e, 0x1e);
+    typist_text(t, "abc", 3);
+    guest_reads(k, 1);
+    bios_set(k, 0x1e, 0x20); /* the BIOS has the a */
+    guest_reads(k, 2);
+    g_assert_cmpuint(k->taken, ==, 2);
+    clock_advance(k->board.clock, NS_PER_SECOND / 10, 0);
+    g_assert_cmpuint(k->taken, ==, 2); /* the b waits */
+    bios_set(k, 0x20, 0x20);
+    clock_advance(k->board.clock, NS_PER_SECOND / 100, 0);
+    g_assert_cmpuint(k->taken, ==, 3);
+    bios_set(k, 0x20, 0x24); /* an operating system does not look there: no queue that moves */
+    for (unsigned i = 0; i < 200; i++) {
+        guest_reads(k, 1);
+        clock_advance(k->board.clock, NS_PER_SECOND / 100, 0);
+    }
+    g_assert_false(typist_busy(t));
+    struct guest *guest = g_steal_pointer(&k->board.guest);
+    keyboard_free(k, t);
+    guest_free(guest);
+}
+
 static void names(void)
 {
     static const struct {
@@ -306,6 +343,7 @@ int main(int argc, char **argv)
     g_test_add_func("/typist/every-character", every_character);
     g_test_add_func("/typist/left-out", left_out);
     g_test_add_func("/typist/chord", chord);
+    g_test_add_func("/typist/bios-queue", bios_queue);
     g_test_add_func("/typist/names", names);
     g_test_add_func("/typist/text-is-paced", text_is_paced);
     g_test_add_func("/typist/keys-wait", keys_wait);

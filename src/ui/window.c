@@ -35,12 +35,28 @@ static struct box natural_size(struct window *window)
     return size;
 }
 
+/* A window that grew beyond the edge comes back, as far as it must. */
+static void keep_on_screen(struct window *window)
+{
+    SDL_Rect usable;
+    int x, y;
+    if (SDL_GetDisplayUsableBounds(MAX(SDL_GetWindowDisplayIndex(window->window), 0), &usable) < 0)
+        return;
+    SDL_GetWindowPosition(window->window, &x, &y);
+    int right = usable.x + usable.w - (int)window->asked.width;
+    int bottom = usable.y + usable.h - (int)window->asked.height;
+    if (x > right || y > bottom)
+        SDL_SetWindowPosition(window->window, MAX(MIN(x, right), usable.x),
+                              MAX(MIN(y, bottom), usable.y));
+}
+
 static void apply_natural_size(struct window *window)
 {
     if (window->full_screen || window->user_sized)
         return;
     window->asked = natural_size(window);
     SDL_SetWindowSize(window->window, window->asked.width, window->asked.height);
+    keep_on_screen(window);
 }
 
 static void measure(struct window *window)

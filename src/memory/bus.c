@@ -95,10 +95,12 @@ static void write_nothing(struct device *dev, uint64_t offset, unsigned width, u
     (void)dev, (void)offset, (void)width, (void)value;
 }
 
-/* Can an access go to the device in one piece? */
+/* Can an access go to the device in one piece? One that crosses a page comes in two, of which one
+ * may have 3, 5, 6 or 7 bytes: no width, though its bits are those of widths. */
 static inline bool is_simple(const struct mapping *m, uint64_t offset, unsigned length)
 {
-    return m->widths & length && !(offset & (length - 1)) && offset + length <= m->size;
+    return m->widths & length && !(length & (length - 1)) && !(offset & (length - 1)) &&
+           offset + length <= m->size;
 }
 
 /* The ports of mapping number `index` that no later wish has taken. */

@@ -149,6 +149,9 @@ static bool add_device(struct pc *pc, const char *text, unsigned *slot, GError *
         if (!strcmp(parts[i].class, class->name))
             return hv_fail(error, HV_USAGE, "--device: every machine has its %s already",
                            class->name);
+    if (!strcmp(class->name, hpet_part.class))
+        return hv_fail(error, HV_USAGE, "--device: the %s has interrupt lines of its own: --hpet",
+                       class->name);
     if (class->pci && *slot > LAST_FREE_SLOT)
         return hv_fail(error, HV_USAGE, "--device: no PCI slot is free for %s", class->name);
     struct part part = { class->name, class->name, 0, NOT_PCI, { { NULL, 0 } } };

@@ -43,6 +43,8 @@ enum mail {
     MAIL_DISK_FULL = 1 << 5,
     MAIL_EJECTED = 1 << 6,
     MAIL_SUSPEND = 1 << 7,
+    /* What the guest asked for, and waits for without another step. */
+    MAIL_WISHES = MAIL_RESET | MAIL_POWER_OFF | MAIL_EXIT | MAIL_SUSPEND,
 };
 
 struct machine {
@@ -64,10 +66,20 @@ struct machine {
     atomic_uint mail;
     atomic_uint exit_value, ejected;
     int wake;
-    GMutex lock; /* protects report and full; a leaf */
+    GMutex lock; /* protects what follows, and files.disks where it changes; a leaf */
     char *report;
     struct disk *full;
+    struct log_limit log;
 };
+
+/* A guest can bring about what KVM refuses, as often as it likes. */
+static bool log_pass(struct machine *m)
+{
+    g_mutex_lock(&m->lock);
+    bool pass = log_limit_pass(&m->log, "machine");
+    g_mutex_unlock(&m->lock);
+    return pass;
+}
 
 /* --- KVM behind guest memory and the board -------------------------------------------------- */
 
@@ -77,7 +89,7 @@ static int slot_set(void *opaque, unsigned slot, gpa at, uint64_t size, void *ho
     uint32_t kvm_flags = (flags & SLOT_READONLY ? KVM_MEM_READONLY : 0) |
                          (flags & SLOT_LOG ? KVM_MEM_LOG_DIRTY_PAGES : 0);
     int result = kvm_vm_memory(&m->vm, slot, kvm_flags, at.raw, size, host);
-    if (result < 0)
+    if (result < 0 && log_pass(m))
         log_warn("memory", "KVM refuses slot %u at %#" PRIx64 ": %s", slot, at.raw,
                  g_strerror(-result));
     return result;
@@ -144,7 +156,7 @@ static void board_set_routes(void *opaque, const struct msi_route *routes, unsig
         };
     }
     int result = kvm_vm_set_routing(&m->vm, &table.head);
-    if (result < 0)
+    if (result < 0 && log_pass(m))
         log_warn("ioapic", "KVM refuses the interrupt routes: %s", g_strerror(-result));
 }
 
@@ -325,10 +337,24 @@ static void go(struct machine *m)
     set_state(m, STATE_RUNNING, "");
 }
 
+/* A write that waits for space on the host's disk, now or in a moment, is given up: nobody would
+ * answer it while this thread waits here. The guest was never told that it is done. */
 static void drain_disks(struct machine *m)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++)
-        disk_drain(m->files.disks[i]);
+        if (m->files.disks[i]) {
+            disk_give_up(m->files.disks[i]);
+            disk_drain(m->files.disks[i]);
+        }
+}
+
+static void remove_disk(struct machine *m, unsigned port)
+{
+    disk_drain(m->files.disks[port]);
+    g_mutex_lock(&m->lock);
+    struct disk *disk = g_steal_pointer(&m->files.disks[port]);
+    g_mutex_unlock(&m->lock);
+    disk_free(disk);
 }
 
 void machine_start(struct machine *m)
@@ -352,7 +378,12 @@ void machine_resume(struct machine *m)
         for (unsigned i = 0; i < AHCI_PORTS; i++)
             if (m->files.disks[i])
                 disk_retry(m->files.disks[i]);
-    go(m);
+    if (!(atomic_load(&m->mail) & MAIL_WISHES)) {
+        go(m);
+        return;
+    }
+    set_state(m, STATE_RUNNING, ""); /* not one step of the guest before what it asked for */
+    post(m, 0);
 }
 
 void machine_reset(struct machine *m)
@@ -366,9 +397,10 @@ void machine_reset(struct machine *m)
         device_reset(g_ptr_array_index(m->pc.devices, i));
     bus_release(m->board.bus);
     vcpus_reset(m->vcpus);
-    /* What the devices asked for before they were reset is void. */
-    atomic_store(&m->mail, 0);
+    /* What the devices asked for before they were reset is void, but for a medium's way out. */
+    atomic_fetch_and(&m->mail, MAIL_EJECTED);
     g_mutex_lock(&m->lock);
+    m->full = NULL;
     g_clear_pointer(&m->report, g_free);
     g_mutex_unlock(&m->lock);
     tell(m, "reset", "");
@@ -388,9 +420,6 @@ void machine_power_off(struct machine *m, int status)
     if (m->state == STATE_OFF)
         return;
     stop(m);
-    for (unsigned i = 0; m->state == STATE_DISK_FULL && i < AHCI_PORTS; i++)
-        if (m->files.disks[i])
-            disk_give_up(m->files.disks[i]); /* the guest was never told that it is done */
     drain_disks(m);
     if (m->files.serial)
         host_stream_flush(m->files.serial);
@@ -411,14 +440,11 @@ bool machine_eject(struct machine *m, GError **error)
     for (unsigned i = 0; i < AHCI_PORTS; i++) {
         if (!m->files.is_cd[i] || !m->files.disks[i])
             continue;
-        struct disk *disk = m->files.disks[i];
-        disk_drain(disk);
+        disk_drain(m->files.disks[i]);
         g_mutex_lock(&m->pc.ahci->lock);
         m->pc.ahci->class->change_medium(m->pc.ahci, i, NULL);
         g_mutex_unlock(&m->pc.ahci->lock);
-        m->files.disks[i] = NULL;
-        disk_drain(disk);
-        disk_free(disk);
+        remove_disk(m, i);
         tell(m, "eject", "");
         return true;
     }
@@ -432,8 +458,7 @@ static void guest_ejected(struct machine *m)
     unsigned ports = atomic_exchange(&m->ejected, 0);
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         if (ports & 1u << i && m->files.disks[i]) {
-            disk_drain(m->files.disks[i]);
-            disk_free(g_steal_pointer(&m->files.disks[i]));
+            remove_disk(m, i);
             tell(m, "eject", "by the guest");
         }
 }
@@ -443,7 +468,7 @@ static void host_disk_full(struct machine *m)
     g_mutex_lock(&m->lock);
     struct disk *disk = g_steal_pointer(&m->full);
     g_mutex_unlock(&m->lock);
-    if (!disk || m->state == STATE_OFF)
+    if (!disk || m->state == STATE_OFF || m->state == STATE_CRASHED)
         return;
     stop(m);
     g_autofree char *why =
@@ -461,6 +486,13 @@ static gboolean read_mail(int fd, GIOCondition condition, void *data)
     unsigned mail = atomic_exchange(&m->mail, 0);
     if (m->state == STATE_OFF)
         return G_SOURCE_CONTINUE;
+    if (m->state == STATE_PAUSED || m->state == STATE_DISK_FULL) {
+        /* Asked for in the last step before the pause: when it goes on. */
+        atomic_fetch_or(&m->mail, mail & MAIL_WISHES);
+        mail &= ~(unsigned)MAIL_WISHES;
+    }
+    if (m->state == STATE_CRASHED) /* the last steps of other vCPUs: nothing goes on after it */
+        mail &= MAIL_EXIT | MAIL_POWER_OFF | MAIL_EJECTED;
     if (mail & MAIL_EXIT)
         machine_power_off(m, (int)atomic_load(&m->exit_value));
     else if (mail & MAIL_POWER_OFF)
@@ -536,8 +568,10 @@ void machine_set_source(struct machine *m, struct input_source *source)
 uint32_t machine_disk_activity(struct machine *m)
 {
     uint32_t sum = 0;
+    g_mutex_lock(&m->lock);
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         if (m->files.disks[i])
             sum += disk_activity(m->files.disks[i]);
+    g_mutex_unlock(&m->lock);
     return sum;
 }

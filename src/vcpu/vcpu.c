@@ -228,6 +228,8 @@ void vcpus_reset(struct vcpus *set)
         g_autoptr(GError) error = NULL;
         if (!parts_load(&set->cpu[i], &in, &length, &error))
             log_error("reset", "%s", error->message);
+        /* As it was before the reset; a real-mode CPU with interrupts off takes none. */
+        set->cpu[i].kvm.run->ready_for_interrupt_injection = 0;
         set->cpu[i].crashed = false;
     }
 }

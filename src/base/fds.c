@@ -107,6 +107,21 @@ ssize_t fds_receive(int socket, void *data, size_t size, int *fds, unsigned room
     return got;
 }
 
+int fds_accept(int listener)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        bool lacking = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+        return lacking ? FDS_NONE_LEFT : FDS_NOBODY;
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == getuid())
+        return fd;
+    close(fd);
+    return FDS_NOBODY;
+}
+
 void fds_close(const int *fds, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)

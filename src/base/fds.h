@@ -22,5 +22,12 @@ bool fds_send(int socket, const void *data, size_t length, const int *fds, unsig
 ssize_t fds_receive(int socket, void *data, size_t size, int *fds, unsigned room, unsigned *count,
                     GError **error);
 
+/* Accepts who connects to a listening UNIX socket: the connection, which does not block and is
+ * closed on exec. NOBODY: the caller went again, or belongs to another user. NONE_LEFT: for want of
+ * descriptors or memory; the caller waits on, and poll would say so again at once, so do not look
+ * for FDS_REST_MS. */
+enum { FDS_NOBODY = -1, FDS_NONE_LEFT = -2, FDS_REST_MS = 500 };
+int fds_accept(int listener);
+
 /* Closes them all; for what was received and turned out wrong. */
 void fds_close(const int *fds, unsigned count);

@@ -3,6 +3,7 @@
 
 #include "base/cp437.h"
 #include "base/error.h"
+#include "base/fds.h"
 #include "base/log.h"
 #include "machine/display.h"
 #include "machine/typist.h"
@@ -144,7 +145,8 @@ static const struct {
     { "shutdown", machine_press_power, 1u << STATE_RUNNING,
       "its power button is heard only while it runs; --resume or --kill" },
     { "kill", kill_machine, ANY_STATE, NULL },
-    { "reset", machine_reset, ANY_STATE, NULL },
+    { "reset", machine_reset, ANY_STATE & ~(1u << STATE_DISK_FULL),
+      "what it writes would be lost; --resume when there is space, or --kill" },
     { "pause", machine_pause, 1u << STATE_RUNNING, "only a running machine can be paused" },
     { "resume", machine_resume, 1u << STATE_PAUSED | 1u << STATE_DISK_FULL,
       "only a paused machine can be resumed" },
@@ -264,33 +266,47 @@ static const struct {
 
 static json_t *failure(json_t *id, int code, const char *message)
 {
-    return json_pack("{s:s, s:O, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", code,
-                     "message", message);
+    return !id ? NULL
+               : json_pack("{s:s, s:O, s:{s:i, s:s}}", "jsonrpc", "2.0", "id", id, "error", "code",
+                           code, "message", message);
 }
 
+/* Carries out a request that is one. `id` is NULL when it wants no answer. */
+static json_t *run(struct client *c, const char *name, const json_t *params, json_t *id)
+{
+    g_autoptr(GError) error = NULL;
+    if (params && !json_is_object(params))
+        return failure(id, RPC_BAD_PARAMS, "\"params\": an object is wanted");
+    for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
+        if (strcmp(methods[i].name, name))
+            continue;
+        json_t *result = methods[i].run(c, params, &error);
+        if (result && id)
+            return json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result);
+        json_decref(result);
+        return error ? failure(id, hv_exit_status(error), error->message) : NULL;
+    }
+    return failure(id, RPC_NO_METHOD, "there is no such method");
+}
+
+/* The answer to a line; NULL when it wants none (JSON-RPC 2.0 section 4.1). What is no request at
+ * all is told so. */
 static json_t *answer(struct client *c, const char *line, size_t length)
 {
     json_error_t parse;
     json_t *request = json_loadb(line, length, JSON_REJECT_DUPLICATES, &parse);
     json_t *id = json_object_get(request, "id"), *reply = NULL;
-    if (!id)
-        id = json_null();
     const char *name = json_string_value(json_object_get(request, "method"));
+    bool sound_id = !id || json_is_string(id) || json_is_number(id) || json_is_null(id);
     g_autofree char *why = g_utf8_make_valid(parse.text, -1); /* it quotes the request */
     if (!request)
-        reply = failure(id, RPC_PARSE, why);
+        reply = failure(json_null(), RPC_PARSE, why);
+    else if (!sound_id)
+        reply = failure(json_null(), RPC_INVALID, "\"id\": a string or a number is wanted");
     else if (!name)
-        reply = failure(id, RPC_INVALID, "\"method\": a string is wanted");
-    for (size_t i = 0; !reply && i < G_N_ELEMENTS(methods); i++) {
-        if (strcmp(methods[i].name, name))
-            continue;
-        g_autoptr(GError) error = NULL;
-        json_t *result = methods[i].run(c, json_object_get(request, "params"), &error);
-        reply = result ? json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result)
-                       : failure(id, hv_exit_status(error), error->message);
-    }
-    if (!reply)
-        reply = failure(id, RPC_NO_METHOD, "there is no such method");
+        reply = failure(id ? id : json_null(), RPC_INVALID, "\"method\": a string is wanted");
+    else
+        reply = run(c, name, json_object_get(request, "params"), id);
     json_decref(request);
     return reply;
 }
@@ -309,7 +325,8 @@ static bool answer_lines(struct client *c)
             return true;
         }
         g_string_erase(c->in, 0, (gssize)length + 1);
-        tell(c, reply);
+        if (reply)
+            tell(c, reply);
         if (c->fd < 0)
             return true;
     }
@@ -336,19 +353,29 @@ static gboolean readable(int fd, GIOCondition condition, void *data)
     return c->fd >= 0;
 }
 
+static gboolean greet(int fd, GIOCondition condition, void *data);
+
+static gboolean listen_again(void *data)
+{
+    struct control *control = data;
+    g_unix_fd_add(control->listener, G_IO_IN, greet, control);
+    return G_SOURCE_REMOVE;
+}
+
 static gboolean greet(int fd, GIOCondition condition, void *data)
 {
     struct control *control = data;
-    struct ucred peer;
-    socklen_t size = sizeof peer;
     (void)condition;
-    int socket = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int socket = fds_accept(fd);
     struct client *c = NULL;
+    if (socket == FDS_NONE_LEFT) {
+        g_timeout_add(FDS_REST_MS, listen_again, control);
+        return G_SOURCE_REMOVE;
+    }
     for (unsigned i = 0; socket >= 0 && i < MAX_CLIENTS && !c; i++)
         if (control->clients[i].fd < 0)
             c = &control->clients[i];
-    if (!c || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
-        peer.uid != getuid()) {
+    if (!c) {
         if (socket >= 0)
             close(socket);
         return G_SOURCE_CONTINUE;
@@ -384,6 +411,6 @@ struct control *control_new(struct machine *machine, struct display *display, st
     for (unsigned i = 0; i < MAX_CLIENTS; i++)
         control->clients[i].fd = -1;
     machine_listen(machine, &(struct machine_listener){ state_event, other_event, control });
-    g_unix_fd_add(listener, G_IO_IN, greet, control);
+    listen_again(control);
     return control;
 }

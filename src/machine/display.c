@@ -26,7 +26,6 @@ enum {
 
 struct viewer {
     int fd;                  /* -1: free */
-    bool stale;              /* it missed something: the whole picture is due */
     struct rectangle damage; /* not sent yet */
     uint32_t width, height;  /* as it knows them */
     bool state_due;
@@ -51,7 +50,8 @@ struct display {
     struct viewer viewer[MAX_VIEWERS];
     struct picture picture;
     unsigned interval_ms;
-    gint64 next_look; /* monotonic us */
+    gint64 next_look;  /* monotonic us */
+    gint64 deaf_until; /* monotonic us; no descriptor was left for who connects */
     uint32_t lamps, activity;
 };
 
@@ -192,8 +192,10 @@ static bool look(struct display *d)
 
 static void greet(struct display *d)
 {
-    int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = fds_accept(d->listener);
     struct viewer *v = NULL;
+    if (fd == FDS_NONE_LEFT)
+        d->deaf_until = g_get_monotonic_time() + FDS_REST_MS * 1000;
     for (unsigned i = 0; fd >= 0 && i < MAX_VIEWERS && !v; i++)
         if (d->viewer[i].fd < 0)
             v = &d->viewer[i];
@@ -299,7 +301,7 @@ static void listen_to(struct display *d, struct viewer *v)
 static int patience(struct display *d)
 {
     if (!atomic_load(&d->viewers))
-        return -1;
+        return d->deaf_until ? FDS_REST_MS : -1;
     gint64 left = (d->next_look - g_get_monotonic_time() + 999) / 1000;
     return (int)CLAMP(left, 0, SLOW_MS);
 }
@@ -324,7 +326,10 @@ static void *serve_viewers(void *data)
 {
     struct display *d = data;
     while (!atomic_load(&d->quit)) {
-        struct pollfd fds[MAX_VIEWERS + 2] = { { d->listener, POLLIN, 0 }, { d->wake, POLLIN, 0 } };
+        if (d->deaf_until <= g_get_monotonic_time())
+            d->deaf_until = 0;
+        struct pollfd fds[MAX_VIEWERS + 2] = { { d->deaf_until ? -1 : d->listener, POLLIN, 0 },
+                                               { d->wake, POLLIN, 0 } };
         for (unsigned i = 0; i < MAX_VIEWERS; i++) {
             const struct viewer *v = &d->viewer[i];
             bool waiting = v->damage.width || v->state_due;
@@ -386,8 +391,12 @@ struct display *display_new(struct machine *machine, int listener, GError **erro
         return NULL;
     machine_set_screen(machine, &d->screen);
     machine_listen(machine, &(struct machine_listener){ .state = state_told, .opaque = d });
-    d->thread = g_thread_new("display", serve_viewers, d);
     return d;
+}
+
+void display_start(struct display *d)
+{
+    d->thread = g_thread_new("display", serve_viewers, d);
 }
 
 void display_set_typist(struct display *display, struct typist *typist)

@@ -8,8 +8,10 @@
 
 struct display;
 
-/* Serves viewers that connect to the listening socket; pasted text goes to the typist. */
+/* For viewers that connect to the listening socket; pasted text goes to the typist. They are served
+ * from display_start on, which comes after the settings below. */
 struct display *display_new(struct machine *machine, int listener, GError **error);
+void display_start(struct display *display);
 
 struct typist;
 void display_set_typist(struct display *display, struct typist *typist);

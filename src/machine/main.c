@@ -251,6 +251,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
     machine_listen(vmm->machine, &(struct machine_listener){ .state = state_told, .opaque = vmm });
     if (config->trace && !trace_start(machine_board(vmm->machine)->bus, config->trace, error))
         return false;
+    display_start(vmm->display);
     machine_start(vmm->machine);
     json_decref(description);
     return true;

@@ -3,6 +3,7 @@
 #include "machine/control.h"
 
 #include "base/error.h"
+#include "base/fds.h"
 #include "machine/display.h"
 #include "machine/typist.h"
 
@@ -10,6 +11,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -276,6 +278,9 @@ static void bad_requests(void)
     fails(fd, "{\"id\":1,\"method\":7}", -32600);
     fails(fd, "{\"id\":1,\"method\":\"\"}", -32601);
     fails(fd, "{\"id\":1,\"method\":\"reboot\"}", -32601);
+    fails(fd, "{\"id\":{},\"method\":\"info\"}", -32600);
+    fails(fd, "{\"id\":[1],\"method\":\"info\"}", -32600);
+    fails(fd, "{\"id\":true,\"method\":\"info\"}", -32600);
     g_autoptr(GString) deep = g_string_new(NULL);
     for (unsigned i = 0; i < 30000; i++)
         g_string_append_c(deep, '[');
@@ -296,7 +301,9 @@ static void wrong_params(void)
     fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":1}}", HV_USAGE);
     fails(fd, "{\"id\":1,\"method\":\"send.text\"}", HV_USAGE);
     fails(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":1}}", HV_USAGE);
-    fails(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":[\"a\"]}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.text\",\"params\":[\"a\"]}", -32602);
+    fails(fd, "{\"id\":1,\"method\":\"info\",\"params\":7}", -32602);
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":null}", -32602);
     fails(fd, "{\"id\":1,\"method\":\"send.key\"}", HV_USAGE);
     fails(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[]}}", HV_USAGE);
     fails(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[1]}}", HV_USAGE);
@@ -329,6 +336,37 @@ static void stop_in_each_state(void)
     g_assert_cmpuint(fake.resets, ==, 1);
     g_assert_cmpint(fake.state, ==, STATE_RUNNING);
     fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"resume\"}}", HV_WRONG_STATE);
+    fake.state = STATE_DISK_FULL;
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"how\":\"reset\"}}", HV_WRONG_STATE);
+    g_assert_cmpuint(fake.resets, ==, 1);
+    fake.state = STATE_RUNNING;
+    close(fd);
+    serve();
+}
+
+/* A request without an id is carried out, but neither answered nor refused; one that is no request
+ * at all has no id either, and is told so. JSON-RPC 2.0 sections 4.1 and 5. */
+static void notifications(void)
+{
+    int fd = dial();
+    unsigned resets = fake.resets;
+    static const char *const silent[] = {
+        "{\"jsonrpc\":\"2.0\",\"method\":\"stop\",\"params\":{\"how\":\"reset\"}}\n",
+        "{\"method\":\"info\"}\n",
+        "{\"method\":\"reboot\"}\n",
+        "{\"method\":\"eject\"}\n",
+        "{\"method\":\"info\",\"params\":7}\n",
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(silent); i++) {
+        g_assert_true(put(fd, silent[i], strlen(silent[i])));
+        g_assert_null(line_from(fd));
+    }
+    g_assert_cmpuint(fake.resets, ==, resets + 1);
+    json_t *reply = ask(fd, "{\"id\":null,\"method\":\"info\"}");
+    g_assert_true(json_is_null(json_object_get(reply, "id")));
+    g_assert_nonnull(json_object_get(reply, "result"));
+    json_decref(reply);
+    fails(fd, "{\"method\":1}", -32600);
     close(fd);
     serve();
 }
@@ -499,6 +537,43 @@ static void leaves_early(void)
     serve();
 }
 
+/* No descriptor is left for who connects: it waits, the machine's thread does not spin, the other
+ * clients are served; and when there is one again it is its turn. */
+static void no_descriptors(void)
+{
+    int other = dial(), waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    enum { DESCRIPTORS = 64 };
+    int taken[DESCRIPTORS], count = 0;
+    struct rlimit limit, none;
+    serve();
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    none = limit;
+    none.rlim_cur = DESCRIPTORS;
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    while (count < DESCRIPTORS && (taken[count] = dup(other)) >= 0)
+        count++;
+    g_assert_cmpint(connect(waiting, (struct sockaddr *)&address, sizeof address), ==, 0);
+    unsigned turns = 0;
+    while (turns < 1000 && g_main_context_iteration(NULL, false))
+        turns++;
+    g_assert_cmpuint(turns, <, 1000);
+    json_t *reply = ask(other, "{\"id\":1,\"method\":\"info\"}");
+    g_assert_nonnull(reply);
+    json_decref(reply);
+    fds_close(taken, (unsigned)count);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    for (unsigned i = 0; i < 100; i++) { /* it looks again, in half a second */
+        g_usleep(20000);
+        serve();
+    }
+    reply = ask(waiting, "{\"id\":1,\"method\":\"info\"}");
+    g_assert_nonnull(reply);
+    json_decref(reply);
+    close(waiting);
+    close(other);
+    serve();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -523,6 +598,7 @@ int main(int argc, char **argv)
     g_test_add_func("/control/bad-requests", bad_requests);
     g_test_add_func("/control/wrong-params", wrong_params);
     g_test_add_func("/control/stop-in-each-state", stop_in_each_state);
+    g_test_add_func("/control/notifications", notifications);
     g_test_add_func("/control/framing", framing);
     g_test_add_func("/control/too-long", too_long);
     g_test_add_func("/control/never-reads", never_reads);
@@ -530,6 +606,7 @@ int main(int argc, char **argv)
     g_test_add_func("/control/events", events);
     g_test_add_func("/control/many-clients", many_clients);
     g_test_add_func("/control/leaves-early", leaves_early);
+    g_test_add_func("/control/no-descriptors", no_descriptors);
     int status = g_test_run();
     unlink(address.sun_path);
     rmdir(folder);

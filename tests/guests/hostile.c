@@ -3,9 +3,9 @@
  * while using them. A fixed generator makes every run the same.
  *
  * It keeps away from what ends or resets the machine and from DMA onto itself, so it must
- * come to its end with status 0. With -DWILD only the exit port is spared: the machine may reset
- * (the guest goes on counting, RAM outlives a reset), power off, or overwrite the guest; only hv
- * must survive.
+ * come to its end with status 0. With -DWILD only the ports that end it at once are spared: the
+ * machine may reset (the guest goes on counting, RAM outlives a reset), power off, or overwrite the
+ * guest; only hv must survive. -DSEED=N makes it another run.
  */
 #include "guest.h"
 
@@ -41,16 +41,18 @@ static const struct range known_mmio[] = {
 
 static const struct range spared_ports[] = {
     { 0xf4, 0xf7 },     /* debug exit, also in the wild */
+    { 0x505, 0x505 },   /* pvpanic, also in the wild: nearly every run would end by it, and early */
     { 0x60, 0x60 },     /* after 0xD1, bit 0 clear resets */
     { 0x64, 0x64 },     /* commands 0xF0..0xFF pulse the reset line */
     { 0x92, 0x92 },     /* port A: fast reset */
     { 0xb2, 0xb3 },     /* SMI */
-    { 0x505, 0x505 },   /* pvpanic */
     { 0x514, 0x51b },   /* fw_cfg's DMA */
     { 0x600, 0x67f },   /* ACPI, when enabled: sleep, watchdog */
     { 0xcf8, 0xcff },   /* configuration has its own turn; 0xCF9 resets */
     { 0xb000, 0xb07f }, /* QEMU's ACPI block */
 };
+
+enum { SPARED_IN_THE_WILD = 2 };
 
 static const struct range spared_mmio[] = {
     { 0xfee00000, 0xfeefffff }, /* INIT to oneself */
@@ -114,7 +116,7 @@ static void touch_port(uint32_t port)
             inl((uint16_t)port);
         return;
     }
-    if (overlaps(spared_ports, wild ? 1 : COUNT_OF(spared_ports), port, width))
+    if (overlaps(spared_ports, wild ? SPARED_IN_THE_WILD : COUNT_OF(spared_ports), port, width))
         return;
     uint32_t value = pick_value();
     if (width == 1)

@@ -84,9 +84,14 @@ void pci_write(uint32_t function, uint32_t reg, uint32_t value)
     outl(0xcfc, value);
 }
 
+#ifndef SEED
+#define SEED 2463534242u /* not 0 */
+#endif
+
+/* Xorshift, of G. Marsaglia, "Xorshift RNGs", 2003. */
 uint32_t random_next(void)
 {
-    static uint32_t state = 2463534242u;
+    static uint32_t state = SEED;
     state ^= state << 13;
     state ^= state >> 17;
     state ^= state << 5;

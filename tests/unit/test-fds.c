@@ -2,9 +2,12 @@
 #include "base/fds.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static void make_pair(int type, int ends[2])
@@ -135,6 +138,44 @@ static void stream(void)
     close(ends[1]);
 }
 
+/* A connection that does not block and is not inherited; nobody when who knocked went again. */
+static void accepts(void)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    g_autofree char *folder = g_dir_make_tmp("hv-test-XXXXXX", NULL);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", folder);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
+    g_assert_cmpint(listen(listener, 4), ==, 0);
+    g_assert_cmpint(fds_accept(listener), ==, FDS_NOBODY);
+    g_assert_cmpint(connect(peer, (struct sockaddr *)&address, sizeof address), ==, 0);
+
+    enum { DESCRIPTORS = 64 };
+    int taken[DESCRIPTORS], count = 0;
+    struct rlimit limit, none;
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    none = limit;
+    none.rlim_cur = DESCRIPTORS;
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    while (count < DESCRIPTORS && (taken[count] = dup(listener)) >= 0)
+        count++;
+    g_assert_cmpint(fds_accept(listener), ==, FDS_NONE_LEFT);
+    fds_close(taken, (unsigned)count);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+
+    int fd = fds_accept(listener); /* it has waited */
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    g_assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    g_assert_cmpint(fds_accept(listener), ==, FDS_NOBODY);
+    close(fd);
+    close(peer);
+    close(listener);
+    unlink(address.sun_path);
+    rmdir(folder);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -142,5 +183,6 @@ int main(int argc, char **argv)
     g_test_add_func("/fds/too-much", too_much);
     g_test_add_func("/fds/peer-gone", peer_gone);
     g_test_add_func("/fds/stream", stream);
+    g_test_add_func("/fds/accepts", accepts);
     return g_test_run();
 }

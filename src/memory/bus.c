@@ -10,9 +10,9 @@
 
 enum { PORTS = 65536, MAX_MAPPINGS = 254 };
 
-/* What the table says of a port: who answers (0: nobody), and which widths may go to it in one
- * piece, as bits of W8, W16, W32 above PORT_WIDTHS. */
-enum { NOBODY = 0, PORT_INDEX = 0xff, PORT_WIDTHS = 8 };
+/* What the table says of a port: who answers (0: nobody), and which lengths may go to it in one
+ * piece: bit PORT_LENGTHS + n is for n bytes. */
+enum { NOBODY = 0, PORT_INDEX = 0xff, PORT_LENGTHS = 8 };
 
 /* A region at its place, with what an access needs of it side by side. */
 struct mapping {
@@ -21,7 +21,7 @@ struct mapping {
     GMutex *lock;
     uint64_t (*read)(struct device *dev, uint64_t offset, unsigned width);
     void (*write)(struct device *dev, uint64_t offset, unsigned width, uint64_t value);
-    unsigned widths;
+    unsigned lengths; /* bit n: an aligned access of n bytes goes to the device in one piece */
     const struct region *region;
 };
 
@@ -30,7 +30,7 @@ struct bus_map {
     uint64_t generation; /* tells a new map from a freed one at the same address */
     unsigned count[SPACES];
     struct mapping maps[SPACES][MAX_MAPPINGS]; /* ports: as mapped; MMIO: sorted, without overlap */
-    uint16_t port[PORTS];                      /* index + 1 into maps[SPACE_PORTS], and widths */
+    uint16_t port[PORTS];                      /* index + 1 into maps[SPACE_PORTS], and lengths */
 };
 
 /* What was mapped, in order; later entries cover earlier ones. */
@@ -95,16 +95,26 @@ static void write_nothing(struct device *dev, uint64_t offset, unsigned width, u
     (void)dev, (void)offset, (void)width, (void)value;
 }
 
-/* Can an access go to the device in one piece? One that crosses a page comes in two, of which one
- * may have 3, 5, 6 or 7 bytes: no width, though its bits are those of widths. */
+/* The lengths for `struct mapping`: the widths that divide the region's size, so that an aligned
+ * access inside it also ends inside. */
+static unsigned whole_lengths(const struct region *region)
+{
+    unsigned lengths = 0;
+    for (unsigned width = W8; width <= W64; width *= 2)
+        if (region->widths & width && region->size % width == 0)
+            lengths |= 1u << width;
+    return lengths;
+}
+
+/* Can an access go to the device in one piece? A guest makes accesses of 3 and 5 to 7 bytes too:
+ * what is left of one that crosses a page. */
 static inline bool is_simple(const struct mapping *m, uint64_t offset, unsigned length)
 {
-    return m->widths & length && !(length & (length - 1)) && !(offset & (length - 1)) &&
-           offset + length <= m->size;
+    return m->lengths >> length & 1 && !(offset & (length - 1));
 }
 
 /* The ports of mapping number `index` that no later wish has taken. */
-static void build_ports(struct bus_map *map, unsigned index, bool traced)
+static void build_ports(struct bus_map *map, unsigned index)
 {
     const struct mapping *m = &map->maps[SPACE_PORTS][index];
     for (uint64_t offset = 0; offset < m->size; offset++) {
@@ -112,9 +122,9 @@ static void build_ports(struct bus_map *map, unsigned index, bool traced)
         if (*port != NOBODY)
             continue;
         *port = (uint16_t)(index + 1);
-        for (unsigned width = W8; !traced && width <= W32; width *= 2)
-            if (is_simple(m, offset, width))
-                *port |= (uint16_t)(width << PORT_WIDTHS);
+        for (unsigned length = W8; length <= W32; length *= 2)
+            if (is_simple(m, offset, length))
+                *port |= (uint16_t)(1 << (PORT_LENGTHS + length));
     }
 }
 
@@ -128,9 +138,12 @@ static void build(struct bus_map *map, const GArray *wishes, bool traced)
         unsigned *count = &map->count[wish->space];
         if (*count == MAX_MAPPINGS || (wish->space == SPACE_MMIO && !clear_of(map, new)))
             continue;
-        map->maps[wish->space][(*count)++] = *new;
+        struct mapping *m = &map->maps[wish->space][(*count)++];
+        *m = *new;
+        if (traced)
+            m->lengths = 0; /* all of its accesses go the slow way, which tells the tracer */
         if (wish->space == SPACE_PORTS)
-            build_ports(map, *count - 1, traced);
+            build_ports(map, *count - 1);
     }
     qsort(map->maps[SPACE_MMIO], map->count[SPACE_MMIO], sizeof map->maps[0][0], by_base);
 }
@@ -216,7 +229,7 @@ bool bus_map(struct bus *bus, struct device *dev, GMutex *lock, const struct reg
         return false;
     struct wish wish = {
         { base, region->size, dev, lock, region->read ? region->read : read_nothing,
-          region->write ? region->write : write_nothing, region->widths, region },
+          region->write ? region->write : write_nothing, whole_lengths(region), region },
         space,
     };
     g_mutex_lock(&bus->lock);
@@ -260,14 +273,12 @@ void bus_unmap(struct bus *bus, struct device *dev, const struct region *region)
 /* Announces the current map in the reader, so that it lives until leave(). */
 static inline const struct bus_map *enter(struct bus *bus, struct bus_reader *reader)
 {
-    const struct bus_map *map = atomic_load(&bus->map);
-    for (;;) {
+    const struct bus_map *map;
+    do {
+        map = atomic_load(&bus->map);
         atomic_store(&reader->reading, map);
-        const struct bus_map *now = atomic_load(&bus->map);
-        if (now == map)
-            return map;
-        map = now;
-    }
+    } while (G_UNLIKELY(atomic_load(&bus->map) != map));
+    return map;
 }
 
 static inline void leave(struct bus_reader *reader)
@@ -434,9 +445,9 @@ __attribute__((cold, noinline)) static bool access_slow(struct bus *bus, struct 
 
 /* The short way of an access that goes to one device in one piece. */
 static inline __attribute__((always_inline)) void
-access_device(const struct mapping *m, uint64_t address, void *data, unsigned length, bool write)
+access_device(const struct mapping *m, uint64_t offset, void *data, unsigned length, bool write)
 {
-    uint64_t offset = address - m->base, value = write ? load(data, length) : 0;
+    uint64_t value = write ? load(data, length) : 0;
     GMutex *lock = m->lock;
     if (lock)
         g_mutex_lock(lock);
@@ -457,9 +468,10 @@ static inline __attribute__((always_inline)) bool access_port(struct bus *bus,
 {
     const struct bus_map *map = enter(bus, reader);
     unsigned entry = map->port[port & (PORTS - 1)];
-    if (G_UNLIKELY(!(entry >> PORT_WIDTHS & length)))
+    if (G_UNLIKELY(!(entry >> (PORT_LENGTHS + length) & 1)))
         return access_slow(bus, reader, SPACE_PORTS, port, data, length, write);
-    access_device(&map->maps[SPACE_PORTS][(entry & PORT_INDEX) - 1], port, data, length, write);
+    const struct mapping *m = &map->maps[SPACE_PORTS][(entry & PORT_INDEX) - 1];
+    access_device(m, port - m->base, data, length, write);
     leave(reader);
     return true;
 }
@@ -471,11 +483,15 @@ static inline __attribute__((always_inline)) bool access_mmio(struct bus *bus,
 {
     const struct bus_map *map = enter(bus, reader);
     const struct mapping *m = reader->last;
-    if (G_UNLIKELY(reader->generation != map->generation || address - m->base >= m->size))
+    if (G_UNLIKELY(reader->generation != map->generation || address - m->base >= m->size)) {
         m = find_mmio(map, reader, address);
-    if (G_UNLIKELY(!m || bus->tracer || !is_simple(m, address - m->base, length)))
+        if (!m)
+            return access_slow(bus, reader, SPACE_MMIO, address, data, length, write);
+    }
+    uint64_t offset = address - m->base;
+    if (G_UNLIKELY(!is_simple(m, offset, length)))
         return access_slow(bus, reader, SPACE_MMIO, address, data, length, write);
-    access_device(m, address, data, length, write);
+    access_device(m, offset, data, length, write);
     leave(reader);
     return true;
 }

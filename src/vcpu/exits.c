@@ -103,11 +103,10 @@ static enum exit_result exit_io(struct vcpu *vcpu, struct kvm_run *run)
 static enum exit_result exit_mmio(struct vcpu *vcpu, struct kvm_run *run)
 {
     struct bus *bus = vcpu->host->bus;
-    unsigned length = MIN(run->mmio.len, 8);
     if (run->mmio.is_write)
-        bus_store(bus, &vcpu->reader, run->mmio.phys_addr, run->mmio.data, length);
+        bus_store(bus, &vcpu->reader, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
     else
-        bus_load(bus, &vcpu->reader, run->mmio.phys_addr, run->mmio.data, length);
+        bus_load(bus, &vcpu->reader, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
     return EXIT_RESUME;
 }
 

@@ -388,7 +388,7 @@ void machine_resume(struct machine *m)
 
 void machine_reset(struct machine *m)
 {
-    if (m->state == STATE_OFF || m->state == STATE_DISK_FULL)
+    if (m->state == STATE_OFF)
         return;
     stop(m);
     drain_disks(m);
@@ -474,7 +474,8 @@ static void host_disk_full(struct machine *m)
     g_autofree char *why =
         g_strdup_printf("no space is left on the host for %s: free some, then resume", disk->name);
     log_error(NULL, "%s", why);
-    set_state(m, STATE_DISK_FULL, why);
+    if (m->state != STATE_CRASHED) /* which resuming would not mend */
+        set_state(m, STATE_DISK_FULL, why);
 }
 
 static gboolean read_mail(int fd, GIOCondition condition, void *data)

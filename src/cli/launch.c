@@ -283,6 +283,17 @@ static bool open_serial(struct launch *launch, GError **error)
     return true;
 }
 
+/* --trace firmware: what the firmware writes to its debug port comes here. */
+static void open_log(struct launch *launch)
+{
+    const char *trace = launch->config->trace;
+    g_auto(GStrv) words = g_strsplit(trace ? trace : "", ",", -1);
+    int fd =
+        g_strv_contains((const char *const *)words, "firmware") ? fcntl(2, F_DUPFD_CLOEXEC, 3) : -1;
+    if (fd >= 0)
+        add_file(launch, "log", fd);
+}
+
 /* --- the machine's directory ---------------------------------------------------------------- */
 
 static bool listen_on(struct launch *launch, const char *name, int type, GError **error)
@@ -358,6 +369,7 @@ struct launch *launch_prepare(struct config *config, GError **error)
     launch->files = json_object();
     launch->disks = json_array();
     launch->images = g_string_new(NULL);
+    open_log(launch);
     bool ok = open_kvm(launch, error) && open_firmware(launch, error) &&
               claim_name(launch, error) && open_drives(launch, error) &&
               open_serial(launch, error) && listen_on(launch, "control", SOCK_STREAM, error) &&

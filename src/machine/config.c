@@ -28,8 +28,8 @@ const struct setting config_settings[] = {
     { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },
     { "throwaway", 0, SETTING_BOOL, AT(throwaway), NULL, "writes to the disks vanish at the end" },
     { "hpet", 0, SETTING_BOOL, AT(hpet), NULL, "give the machine an HPET" },
-    { "trace", 0, SETTING_STRING, AT(trace), "all|ports|mmio|CLASS[,...]",
-      "print the guest's device accesses on stderr" },
+    { "trace", 0, SETTING_STRING, AT(trace), "all|ports|mmio|firmware|CLASS[,...]",
+      "print the guest's device accesses, or its firmware's log, on stderr" },
     { .name = NULL },
 };
 

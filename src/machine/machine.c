@@ -423,6 +423,8 @@ void machine_power_off(struct machine *m, int status)
     drain_disks(m);
     if (m->files.serial)
         host_stream_flush(m->files.serial);
+    if (m->files.firmware_log)
+        host_stream_flush(m->files.firmware_log);
     m->exit_status = status;
     set_state(m, STATE_OFF, "");
 }

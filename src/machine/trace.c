@@ -41,6 +41,7 @@ static void trace(void *opaque, enum space space, struct device *dev, uint64_t a
 bool trace_start(struct bus *bus, const char *what, GError **error)
 {
     struct filter *filter = g_new0(struct filter, 1); /* lives as long as the process */
+    bool accesses = false;
     filter->classes = g_strsplit(what, ",", -1);
     for (char **word = filter->classes; *word; word++) {
         bool all = !strcmp(*word, "all");
@@ -51,12 +52,18 @@ bool trace_start(struct bus *bus, const char *what, GError **error)
             known = filter->space[SPACE_MMIO] = true;
         if (!strcmp(*word, "unclaimed"))
             known = filter->unclaimed = true;
+        if (!strcmp(*word, "firmware"))
+            known = true; /* hv has connected the log; no access is to be shown for it */
+        else
+            accesses = true;
         if (!known)
-            return hv_fail(error, HV_USAGE,
-                           "--trace %s: all, ports, mmio, unclaimed or the name of a device class "
-                           "is wanted (hv devices lists them)",
-                           *word);
+            return hv_fail(
+                error, HV_USAGE,
+                "--trace %s: all, ports, mmio, unclaimed, firmware or the name of a device "
+                "class is wanted (hv devices lists them)",
+                *word);
     }
-    bus_trace(bus, trace, filter);
+    if (accesses) /* they get slower by it */
+        bus_trace(bus, trace, filter);
     return true;
 }

@@ -44,7 +44,8 @@ struct disk {
     GMutex *lock;  /* the owner's, held around `done`; disk_attach */
     uint64_t size; /* bytes, a multiple of SECTOR */
     bool readonly;
-    char *name; /* for messages: the image's file name */
+    char *name;     /* for messages: the image's file name */
+    char *identity; /* of the image's file (block/image.h); NULL: it has none */
     void (*full)(void *opaque, struct disk *disk, int error);
     void *full_opaque;
     guint activity; /* requests so far, for the lamp; atomic */

@@ -1,5 +1,5 @@
 /* Image files as the `hv` command sees them, before a machine starts: who may use one, and what it
- * is. hv-vmm never calls this: it gets open descriptors and a format. */
+ * is. hv-vmm gets open descriptors and a format; of all this it needs image_identity only. */
 #pragma once
 #include <glib.h>
 #include <stdbool.h>

@@ -215,6 +215,7 @@ struct disk *overlay_open(struct disk *base, int fd, GError **error)
     struct overlay *overlay = g_new0(struct overlay, 1);
     worker_init(&overlay->worker, base->name, overlay_run, overlay_finish);
     overlay->worker.disk.size = base->size;
+    overlay->worker.disk.identity = g_strdup(base->identity);
     overlay->base = base;
     overlay->fd = own_fd;
     overlay->own = own;

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "block/image.h"
 #include "block/worker.h"
 
 #include <errno.h>
@@ -139,6 +140,7 @@ struct disk *raw_open(int fd, const char *name, bool readonly, GError **error)
     worker_init(&raw->worker, name, raw_run, raw_finish);
     raw->worker.disk.size = (size + SECTOR - 1) / SECTOR * SECTOR;
     raw->worker.disk.readonly = readonly;
+    raw->worker.disk.identity = image_identity(fd);
     raw->fd = fd;
     raw->io = &raw_system_io;
     return &raw->worker.disk;

@@ -131,6 +131,7 @@ static void worker_free(struct disk *disk)
     g_cond_clear(&worker->wake);
     g_cond_clear(&worker->idle);
     g_free(disk->name);
+    g_free(disk->identity);
     g_free(worker);
 }
 

@@ -362,6 +362,18 @@ static bool claim_name(struct launch *launch, GError **error)
     return true;
 }
 
+/* The file "images", which the machine writes anew when a CD is changed. */
+static bool write_images(struct launch *launch, GError **error)
+{
+    g_autofree char *path = g_build_filename(launch->dir, "images", NULL);
+    const GString *text = launch->images;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, text->str, text->len) != (ssize_t)text->len)
+        return hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    add_file(launch, "images", fd);
+    return true;
+}
+
 struct launch *launch_prepare(struct config *config, GError **error)
 {
     struct launch *launch = g_new0(struct launch, 1);
@@ -374,10 +386,7 @@ struct launch *launch_prepare(struct config *config, GError **error)
               claim_name(launch, error) && open_drives(launch, error) &&
               open_serial(launch, error) && listen_on(launch, "control", SOCK_STREAM, error) &&
               listen_on(launch, "display", SOCK_SEQPACKET, error);
-    if (ok) {
-        g_autofree char *path = g_build_filename(launch->dir, "images", NULL);
-        ok = g_file_set_contents(path, launch->images->str, -1, error);
-    }
+    ok = ok && write_images(launch, error);
     if (ok && !config->headless && !g_getenv("DISPLAY") && !g_getenv("WAYLAND_DISPLAY"))
         ok = hv_fail(error, HV_HOST,
                      "there is no display to open a window on: --headless runs without one");

@@ -348,15 +348,6 @@ static void drain_disks(struct machine *m)
         }
 }
 
-static void remove_disk(struct machine *m, unsigned port)
-{
-    disk_drain(m->files.disks[port]);
-    g_mutex_lock(&m->lock);
-    struct disk *disk = g_steal_pointer(&m->files.disks[port]);
-    g_mutex_unlock(&m->lock);
-    disk_free(disk);
-}
-
 void machine_start(struct machine *m)
 {
     go(m);
@@ -437,16 +428,43 @@ static void crash(struct machine *m, const char *why, const char *report)
     set_state(m, STATE_CRASHED, why);
 }
 
+/* The file by which others learn who holds an image (image_lock). */
+static void write_images(const struct machine *m)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (unsigned i = 0; i < AHCI_PORTS; i++)
+        if (m->files.disks[i] && m->files.disks[i]->identity)
+            g_string_append_printf(text, "%s\n", m->files.disks[i]->identity);
+    int fd = m->files.images;
+    if (fd >= 0 && (ftruncate(fd, 0) < 0 || pwrite(fd, text->str, text->len, 0) < 0))
+        log_warn("images", "cannot be written: %s", g_strerror(errno));
+}
+
+/* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it
+ * first: a guest that opened the tray may have closed it again. */
+static void change_medium(struct machine *m, unsigned port, struct disk *disk)
+{
+    struct disk *old = m->files.disks[port];
+    struct device *ahci = m->pc.ahci;
+    if (disk)
+        disk_attach(disk, &ahci->lock);
+    g_mutex_lock(&ahci->lock);
+    ahci->class->change_medium(ahci, port, disk);
+    atomic_fetch_and(&m->ejected, ~(1u << port)); /* what the guest ejected was the old one */
+    g_mutex_unlock(&ahci->lock);
+    g_mutex_lock(&m->lock);
+    m->files.disks[port] = disk;
+    g_mutex_unlock(&m->lock);
+    disk_free(old); /* the guest submits nothing to it any more: this ends */
+    write_images(m);
+}
+
 bool machine_eject(struct machine *m, GError **error)
 {
     for (unsigned i = 0; i < AHCI_PORTS; i++) {
         if (!m->files.is_cd[i] || !m->files.disks[i])
             continue;
-        disk_drain(m->files.disks[i]);
-        g_mutex_lock(&m->pc.ahci->lock);
-        m->pc.ahci->class->change_medium(m->pc.ahci, i, NULL);
-        g_mutex_unlock(&m->pc.ahci->lock);
-        remove_disk(m, i);
+        change_medium(m, i, NULL);
         tell(m, "eject", "");
         return true;
     }
@@ -460,7 +478,7 @@ static void guest_ejected(struct machine *m)
     unsigned ports = atomic_exchange(&m->ejected, 0);
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         if (ports & 1u << i && m->files.disks[i]) {
-            remove_disk(m, i);
+            change_medium(m, i, NULL);
             tell(m, "eject", "by the guest");
         }
 }

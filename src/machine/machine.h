@@ -30,6 +30,7 @@ struct machine_files {
     bool is_cd[6];
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */
     struct host_stream *firmware_log; /* port 0x402 */
+    int images; /* where it writes the identities of its disks when they change; -1: nowhere */
 };
 
 struct machine *machine_new(const struct config *config, const struct machine_files *files,
@@ -63,7 +64,7 @@ struct board *machine_board(struct machine *machine);
 void machine_set_screen(struct machine *machine, struct screen *screen);
 void machine_set_source(struct machine *machine, struct input_source *source);
 
-/* Takes the medium out of a CD drive; the number of the AHCI port. */
+/* Takes the medium out of the first CD drive that has one. */
 bool machine_eject(struct machine *machine, GError **error);
 
 /* A counter that moves with every disk request (the lamp). Any thread. */

@@ -233,6 +233,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .vga_rom = read_rom(file_named(&files, "vga")),
         .serial = stream_on(&files, "serial0", "serial-in", "serial-out"),
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
+        .images = file_named(&files, "images"),
     };
     if (!open_disks(&parts, &files, config->throwaway, error))
         return false;

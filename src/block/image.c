@@ -218,3 +218,20 @@ bool image_lock(int fd, const char *path, bool exclusive, const char *machines, 
                    "%s is in use by %s%s: stop that one first, or work on a copy", path,
                    name ? "machine " : "another machine or program", name ? name : "");
 }
+
+int image_open(const char *path, bool readonly, bool as_is, const char *machines, GError **error)
+{
+    struct image_info info;
+    /* Not to wait for the other end of a pipe; for what can be an image it means nothing. */
+    int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        hv_fail(error, HV_FAILED, "%s: %s%s", path, g_strerror(errno),
+                errno == EACCES && !readonly ? "; --throwaway or readonly needs no writing" : "");
+        return -1;
+    }
+    if (image_probe(fd, path, &info, error) && (as_is || image_usable(&info, path, error)) &&
+        image_lock(fd, path, !readonly, machines, error))
+        return fd;
+    close(fd);
+    return -1;
+}

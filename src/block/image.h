@@ -37,6 +37,10 @@ bool image_usable(const struct image_info *info, const char *path, GError **erro
  * locks of this kind have no owner to ask for. */
 bool image_lock(int fd, const char *path, bool exclusive, const char *machines, GError **error);
 
+/* Opens an image as a disk or CD: image_probe, image_usable (unless it is taken `as_is`, whatever
+ * it contains) and image_lock. `readonly` ones are shared. The descriptor, -1 with an error. */
+int image_open(const char *path, bool readonly, bool as_is, const char *machines, GError **error);
+
 /* What a running machine writes into the file "images" of its directory, one line for each image
  * it uses, so that image_lock can name it. */
 char *image_identity(int fd);

@@ -19,6 +19,7 @@ int verb_screen(int argc, char **argv);
 int verb_send(int argc, char **argv);
 int verb_open(int argc, char **argv);
 int verb_eject(int argc, char **argv);
+int verb_set(int argc, char **argv);
 int verb_devices(int argc, char **argv);
 
 /* Prints the error as "hv: ..." and gives its exit status; frees it. */
@@ -52,6 +53,9 @@ const char *client_name(const struct client *client);
 /* Calls a method; takes over params (may be NULL). The result, or NULL with an error whose code is
  * the exit status. Events that come meanwhile are dropped. */
 json_t *client_call(struct client *client, const char *method, json_t *params, GError **error);
+/* The same with an open file beside the request; fd stays the caller's. */
+json_t *client_pass(struct client *client, const char *method, json_t *params, int fd,
+                    GError **error);
 /* The next event, at most timeout_ms later (-1: for ever); NULL when none came or the machine
  * ended. */
 json_t *client_event(struct client *client, int timeout_ms, bool *ended);

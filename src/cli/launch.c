@@ -204,26 +204,22 @@ static bool open_firmware(struct launch *launch, GError **error)
     return true;
 }
 
+char *launch_shown_name(const char *path)
+{
+    g_autofree char *base = g_path_get_basename(path);
+    return g_utf8_make_valid(base, -1); /* file names are bytes, JSON is not */
+}
+
 static bool open_drive(struct launch *launch, const struct drive *drive, unsigned port,
                        GError **error)
 {
-    struct image_info info;
     bool readonly = drive->readonly, shared = readonly || launch->config->throwaway;
-    int fd = open(drive->file, (shared ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    int fd = image_open(drive->file, shared, drive->format, launch->root, error);
     if (fd < 0)
-        return hv_fail(error, HV_FAILED, "%s: %s%s", drive->file, g_strerror(errno),
-                       errno == EACCES && !shared ? "; --throwaway or readonly needs no writing"
-                                                  : "");
-    if (!image_probe(fd, drive->file, &info, error) ||
-        (!drive->format && !image_usable(&info, drive->file, error)) ||
-        !image_lock(fd, drive->file, !shared, launch->root, error)) {
-        close(fd);
         return false;
-    }
     g_autofree char *identity = image_identity(fd);
     g_string_append_printf(launch->images, "%s\n", identity);
-    g_autofree char *base = g_path_get_basename(drive->file);
-    g_autofree char *shown = g_utf8_make_valid(base, -1); /* file names are bytes, JSON is not */
+    g_autofree char *shown = launch_shown_name(drive->file);
     json_array_append_new(launch->disks,
                           json_pack("{s:i, s:i, s:s, s:b, s:b}", "fd", add_fd(launch, fd), "port",
                                     (int)port, "name", shown, "readonly", (int)readonly, "cd",

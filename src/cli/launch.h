@@ -13,5 +13,7 @@ bool launch_resolve(struct config *config, GError **error);
 struct launch *launch_prepare(struct config *config, GError **error);
 /* Starts hv-vmm and waits until it says that the machine runs: its pid, -1 with an error. */
 pid_t launch_start(struct launch *launch, GError **error);
+/* What the guest's messages and events call an image: its file name, as UTF-8. */
+char *launch_shown_name(const char *path);
 /* Gives the terminal back and closes files; the machine goes on. */
 void launch_free(struct launch *launch);

@@ -1,11 +1,14 @@
-/* The small verbs for machines that run: list, info, stop, send, eject, open; and devices. */
+/* The small verbs for machines that run: list, info, stop, send, set, eject, open; and devices. */
 #include "base/error.h"
+#include "block/image.h"
 #include "bus/device.h"
 #include "cli/cli.h"
+#include "cli/launch.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* Takes the verb's arguments apart: flags, then at most one NAME. -1 when it may go on, else the
  * status to end with. */
@@ -23,8 +26,8 @@ static int only_name(const char *verb, int argc, char **argv, const struct flag 
 
 static const struct flag no_flags[] = { { .name = NULL } };
 
-/* Calls a method of the machine; prints the result when asked. */
-static int call(const char *name, const char *method, json_t *params, bool print)
+/* Calls a method of the machine, with an open file (-1: none); prints the result when asked. */
+static int call_with(const char *name, const char *method, json_t *params, int fd, bool print)
 {
     GError *error = NULL;
     struct client *client = client_open(name, &error);
@@ -32,7 +35,7 @@ static int call(const char *name, const char *method, json_t *params, bool print
         json_decref(params);
         return cli_fail(error);
     }
-    json_t *result = client_call(client, method, params, &error);
+    json_t *result = client_pass(client, method, params, fd, &error);
     client_close(client);
     if (!result)
         return cli_fail(error);
@@ -42,6 +45,11 @@ static int call(const char *name, const char *method, json_t *params, bool print
     }
     json_decref(result);
     return HV_OK;
+}
+
+static int call(const char *name, const char *method, json_t *params, bool print)
+{
+    return call_with(name, method, params, -1, print);
 }
 
 int verb_list(int argc, char **argv)
@@ -82,6 +90,46 @@ int verb_eject(int argc, char **argv)
     const char *name = NULL;
     int status = only_name("eject", argc, argv, no_flags, &name);
     return status >= 0 ? status : call(name, "eject", NULL, false);
+}
+
+static int set_cd(const char *name, const char *file)
+{
+    if (!strcmp(file, "none"))
+        return call(name, "set", json_pack("{s:n}", "cd"), false);
+    GError *error = NULL;
+    g_autofree char *machines = machines_dir(&error);
+    int fd = machines ? image_open(file, true, false, machines, &error) : -1;
+    if (fd < 0)
+        return cli_fail(error);
+    g_autofree char *shown = launch_shown_name(file);
+    int status = call_with(name, "set", json_pack("{s:s}", "cd", shown), fd, false);
+    close(fd);
+    return status;
+}
+
+int verb_set(int argc, char **argv)
+{
+    static const struct {
+        const char *key;
+        int (*set)(const char *name, const char *value);
+    } things[] = { { "cd", set_cd } };
+    const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
+    int left = cli_flags("set", argc, argv, no_flags);
+    if (left < 0)
+        return left == -2 ? HV_OK : HV_USAGE;
+    const char *name = left == 2 ? argv[0] : NULL, *word = left ? argv[left - 1] : "";
+    const char *equals = strchr(word, '=');
+    if (left > 2 || !equals || !equals[1])
+        return cli_usage("set", "KEY=VALUE is wanted, such as cd=FILE");
+    g_autofree char *key = g_strndup(word, (gsize)(equals - word));
+    for (size_t i = 0; i < G_N_ELEMENTS(things); i++) {
+        if (!strcmp(things[i].key, key))
+            return things[i].set(name, equals + 1);
+        keys[i] = things[i].key;
+    }
+    const char *near = hv_nearest(key, keys);
+    return cli_usage("set", "there is nothing called \"%s\" to be set%s%s%s", key,
+                     near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 int verb_stop(int argc, char **argv)

@@ -1,5 +1,6 @@
 /* The machines that run: their directories and control sockets. */
 #include "base/error.h"
+#include "base/fds.h"
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -196,6 +197,12 @@ static json_t *receive(struct client *client, int timeout_ms, bool *timed_out)
 
 json_t *client_call(struct client *client, const char *method, json_t *params, GError **error)
 {
+    return client_pass(client, method, params, -1, error);
+}
+
+json_t *client_pass(struct client *client, const char *method, json_t *params, int fd,
+                    GError **error)
+{
     enum { ANSWER_MS = 10000 };
     json_t *request = json_pack("{s:s, s:i, s:s, s:o*}", "jsonrpc", "2.0", "id", ++client->id,
                                 "method", method, "params", params);
@@ -206,8 +213,7 @@ json_t *client_call(struct client *client, const char *method, json_t *params, G
     json_t *reply = NULL, *result = NULL;
     const json_t *id;
     /* A request that is refused before its end is answered all the same, with no id. */
-    ssize_t ignored = send(client->fd, line, strlen(line), MSG_NOSIGNAL);
-    (void)ignored;
+    fds_send(client->fd, line, strlen(line), &fd, fd >= 0, NULL);
     do {
         json_decref(reply);
         reply = receive(client, ANSWER_MS, &timed_out);

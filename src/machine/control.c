@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fds.h"
 #include "base/log.h"
+#include "block/raw.h"
 #include "machine/display.h"
 #include "machine/typist.h"
 
@@ -28,6 +29,7 @@ struct client {
     int fd; /* -1: free */
     guint in_source, out_source;
     GString *in, *out;
+    int passed; /* the descriptor that came beside the request; -1: none */
     bool events;
 };
 
@@ -41,12 +43,20 @@ struct control {
 
 /* --- clients -------------------------------------------------------------------------------- */
 
+static void close_passed(struct client *c)
+{
+    if (c->passed >= 0)
+        close(c->passed);
+    c->passed = -1;
+}
+
 static void drop(struct client *c)
 {
     g_clear_handle_id(&c->in_source, g_source_remove);
     g_clear_handle_id(&c->out_source, g_source_remove);
     close(c->fd);
     c->fd = -1;
+    close_passed(c);
     g_string_free(c->in, true);
     g_string_free(c->out, true);
 }
@@ -241,6 +251,41 @@ static json_t *method_eject(struct client *c, const json_t *params, GError **err
     return machine_eject(c->control->machine, error) ? json_object() : NULL;
 }
 
+static bool set_cd(struct client *c, const json_t *value, GError **error)
+{
+    const char *name = json_string_value(value);
+    if (json_is_null(value))
+        return machine_eject(c->control->machine, error);
+    if (!name || c->passed < 0)
+        return hv_fail(error, HV_USAGE,
+                       "cd: null, or a name and beside it an open file, are wanted");
+    struct disk *disk = raw_open(c->passed, name, true, error);
+    if (!disk)
+        return false;
+    c->passed = -1; /* the disk's */
+    if (machine_insert(c->control->machine, disk, error))
+        return true;
+    disk_free(disk);
+    return false;
+}
+
+static json_t *method_set(struct client *c, const json_t *params, GError **error)
+{
+    static const char *const keys[] = { "cd", NULL };
+    const char *key = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)params));
+    if (!key || json_object_size(params) != 1) {
+        hv_fail(error, HV_USAGE, "one thing to be set is wanted, such as cd");
+        return NULL;
+    }
+    if (strcmp(key, keys[0])) {
+        const char *near = hv_nearest(key, keys);
+        hv_fail(error, HV_USAGE, "there is nothing called \"%s\" to be set%s%s%s", key,
+                near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        return NULL;
+    }
+    return set_cd(c, json_object_get(params, key), error) ? json_object() : NULL;
+}
+
 static json_t *method_events(struct client *c, const json_t *params, GError **error)
 {
     (void)params, (void)error;
@@ -259,6 +304,7 @@ static const struct {
     { "send.key", method_send_key },
     { "send.text", method_send_text },
     { "eject", method_eject },
+    { "set", method_set },
     { "events", method_events },
 };
 
@@ -330,22 +376,43 @@ static bool answer_lines(struct client *c)
         if (c->fd < 0)
             return true;
     }
+    if (!c->in->len)
+        close_passed(c); /* the request that it came with did not want it */
     return c->in->len <= REQUEST_MAX;
+}
+
+/* Takes what is there. False at the end, and when more descriptors came than are taken. */
+static bool take(struct client *c, bool *refused)
+{
+    char chunk[4096];
+    unsigned count;
+    int passed;
+    g_autoptr(GError) error = NULL;
+    ssize_t n = fds_receive(c->fd, chunk, sizeof chunk, &passed, 1, &count, &error);
+    bool second = n > 0 && count && c->passed >= 0;
+    if (second)
+        close(passed);
+    else if (n > 0 && count)
+        c->passed = passed;
+    *refused = n < 0 || second;
+    if (n > 0)
+        g_string_append_len(c->in, chunk, n);
+    return n > 0 && !second;
 }
 
 static gboolean readable(int fd, GIOCondition condition, void *data)
 {
     struct client *c = data;
-    char chunk[4096];
-    (void)condition;
-    ssize_t n = recv(fd, chunk, sizeof chunk, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return G_SOURCE_CONTINUE;
-    if (n > 0)
-        g_string_append_len(c->in, chunk, n);
-    bool fine = n > 0 && answer_lines(c);
-    if (c->fd >= 0 && n > 0 && !fine) {
-        g_autofree char *why = g_strdup_printf("a request has at most %d bytes", REQUEST_MAX);
+    bool refused;
+    (void)fd, (void)condition;
+    bool fine = take(c, &refused);
+    if (fine && !answer_lines(c)) {
+        fine = false;
+        refused = c->fd >= 0;
+    }
+    if (c->fd >= 0 && refused) {
+        g_autofree char *why =
+            g_strdup_printf("a request has at most %d bytes and one descriptor", REQUEST_MAX);
         tell(c, failure(json_null(), RPC_INVALID, why));
     }
     if (c->fd >= 0 && !fine)
@@ -380,7 +447,7 @@ static gboolean greet(int fd, GIOCondition condition, void *data)
             close(socket);
         return G_SOURCE_CONTINUE;
     }
-    *c = (struct client){ .control = control, .fd = socket };
+    *c = (struct client){ .control = control, .fd = socket, .passed = -1 };
     c->in = g_string_new(NULL);
     c->out = g_string_new(NULL);
     c->in_source = g_unix_fd_add(socket, G_IO_IN, readable, c);

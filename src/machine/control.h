@@ -1,6 +1,7 @@
 /* The control socket: newline-delimited JSON-RPC 2.0, one method for each thing that the commands
  * do, and a stream of events for who asks (man/hv-control.7). Served on the machine's thread;
- * requests are bounded, and a client that does not read is dropped, never waited for. */
+ * requests are bounded, with one descriptor at most beside each, and a client that does not read is
+ * dropped, never waited for. */
 #pragma once
 #include "machine/machine.h"
 

@@ -471,6 +471,18 @@ bool machine_eject(struct machine *m, GError **error)
     return hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
 }
 
+bool machine_insert(struct machine *m, struct disk *disk, GError **error)
+{
+    for (unsigned i = 0; i < AHCI_PORTS; i++) {
+        if (!m->files.is_cd[i])
+            continue;
+        change_medium(m, i, disk);
+        tell(m, "insert", disk->name);
+        return true;
+    }
+    return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
+}
+
 /* --- mail ----------------------------------------------------------------------------------- */
 
 static void guest_ejected(struct machine *m)

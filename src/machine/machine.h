@@ -66,6 +66,9 @@ void machine_set_source(struct machine *machine, struct input_source *source);
 
 /* Takes the medium out of the first CD drive that has one. */
 bool machine_eject(struct machine *machine, GError **error);
+/* Puts a read-only disk into the first CD drive, in place of what is there. It is the machine's
+ * from then on; on failure it stays the caller's. */
+bool machine_insert(struct machine *machine, struct disk *disk, GError **error);
 
 /* A counter that moves with every disk request (the lamp). Any thread. */
 uint32_t machine_disk_activity(struct machine *machine);

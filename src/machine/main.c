@@ -1,6 +1,7 @@
 /* hv-vmm: one machine, and nothing else. Started by hv with a socket, over which it gets one JSON
- * description and, beside it, every file it will ever use as an open descriptor; it answers with
- * one line when the machine runs, or with why it does not. It opens no path.
+ * description and, beside it, the files it needs as open descriptors (a CD that is put in later
+ * comes over the control socket); it answers with one line when the machine runs, or with why it
+ * does not. It opens no path.
  *
  *   {"config": {...}, "files": {"kvm": 0, "control": 1, ..., "disks": [{"fd": 5, "port": 0, ...}]}}
  */

@@ -4,13 +4,16 @@
 
 #include "base/error.h"
 #include "base/fds.h"
+#include "block/disk.h"
 #include "machine/display.h"
 #include "machine/typist.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,7 +28,8 @@ static struct {
     struct device keyboard, display;
     struct board board;
     unsigned presses, resets, keys;
-    bool has_cd;
+    bool has_cd, no_drive;
+    struct disk *cd;
 } fake;
 
 enum display_state machine_state(const struct machine *machine)
@@ -106,6 +110,18 @@ bool machine_eject(struct machine *machine, GError **error)
 {
     (void)machine;
     return fake.has_cd || hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+}
+
+bool machine_insert(struct machine *machine, struct disk *disk, GError **error)
+{
+    (void)machine;
+    if (fake.no_drive)
+        return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
+    disk_free(fake.cd);
+    fake.cd = disk;
+    fake.has_cd = true;
+    fake.listener.event(fake.listener.opaque, "insert", disk->name);
+    return true;
 }
 
 unsigned display_viewers(struct display *display)
@@ -371,6 +387,134 @@ static void notifications(void)
     serve();
 }
 
+/* --- descriptors ------------------------------------------------------------------------------ */
+
+static unsigned open_files(void)
+{
+    unsigned count = 0;
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    while (g_dir_read_name(dir))
+        count++;
+    return count;
+}
+
+/* An image of so many bytes; 0: no image at all. */
+static int image(off_t size)
+{
+    int fd = size ? memfd_create("image", MFD_CLOEXEC) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_true(!size || ftruncate(fd, size) == 0);
+    return fd;
+}
+
+/* Sends the text with so many descriptors of one image beside it, and keeps none. */
+static void pass(int socket, const char *text, int fd, unsigned count)
+{
+    int fds[FDS_MAX];
+    for (unsigned i = 0; i < count; i++)
+        fds[i] = fd;
+    g_assert_true(fds_send(socket, text, strlen(text), fds, count, NULL));
+    close(fd);
+}
+
+static int code_of(int socket)
+{
+    g_autofree char *line = line_from(socket);
+    json_t *reply = line ? json_loads(line, 0, NULL) : NULL;
+    g_assert_nonnull(reply);
+    int code = (int)json_integer_value(json_object_get(json_object_get(reply, "error"), "code"));
+    json_decref(reply);
+    return code;
+}
+
+#define SET_CD "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":\"a.iso\"}}"
+
+static void another_cd(void)
+{
+    int fd = dial();
+    pass(fd, SET_CD "\n", image(4096), 1);
+    g_assert_cmpint(code_of(fd), ==, 0);
+    g_assert_nonnull(fake.cd);
+    g_assert_cmpstr(fake.cd->name, ==, "a.iso");
+    g_assert_cmpuint(fake.cd->size, ==, 4096);
+    g_assert_true(fake.cd->readonly);
+
+    /* In pieces, the file with the first of them; the next request has none. */
+    pass(fd, "{\"id\":1,\"method\":\"set\",", image(8192), 1);
+    g_assert_null(line_from(fd));
+    static const char rest[] = "\"params\":{\"cd\":\"b\"}}\n" SET_CD "\n";
+    g_assert_true(put(fd, rest, sizeof rest - 1));
+    g_assert_cmpint(code_of(fd), ==, 0);
+    g_assert_cmpint(code_of(fd), ==, HV_USAGE);
+    g_assert_cmpstr(fake.cd->name, ==, "b");
+    g_assert_cmpuint(fake.cd->size, ==, 8192);
+
+    /* Behind a request that wants none, in the same breath. */
+    pass(fd, "{\"id\":1,\"method\":\"info\"}\n" SET_CD "\n", image(512), 1);
+    g_assert_cmpint(code_of(fd), ==, 0);
+    g_assert_cmpint(code_of(fd), ==, 0);
+    g_assert_cmpuint(fake.cd->size, ==, 512);
+
+    json_decref(ask(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":null}}"));
+    g_clear_pointer(&fake.cd, disk_free);
+    fake.has_cd = false;
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":null}}", HV_WRONG_STATE);
+    close(fd);
+    serve();
+}
+
+/* Nothing that comes beside a request stays open. */
+static void files_nobody_wants(void)
+{
+    int fd = dial();
+    serve();
+    unsigned before = open_files();
+    fails(fd, SET_CD, HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"set\"}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":[]}", -32602);
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"dc\":\"a\"}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":null,\"b\":1}}", HV_USAGE);
+    pass(fd, "{\"id\":1,\"method\":\"info\"}\n", image(4096), 1);
+    g_assert_cmpint(code_of(fd), ==, 0);
+    fails(fd, SET_CD, HV_USAGE); /* that file is not for this one */
+    pass(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":7}}\n", image(4096), 1);
+    g_assert_cmpint(code_of(fd), ==, HV_USAGE);
+    pass(fd, SET_CD "\n", image(0), 1);
+    g_assert_cmpint(code_of(fd), ==, HV_USAGE); /* no image */
+    fake.no_drive = true;
+    pass(fd, SET_CD "\n", image(4096), 1);
+    g_assert_cmpint(code_of(fd), ==, HV_WRONG_STATE);
+    fake.no_drive = false;
+    g_assert_cmpuint(open_files(), ==, before);
+    g_assert_null(fake.cd);
+
+    /* A request that is never finished keeps one file, and a second is too much. */
+    pass(fd, "{", image(4096), 1);
+    serve();
+    g_assert_cmpuint(open_files(), ==, before + 1);
+    pass(fd, "{", image(4096), 1);
+    g_assert_cmpint(code_of(fd), ==, -32600);
+    g_assert_true(hung_up(fd));
+    g_assert_cmpuint(open_files(), ==, before - 1);
+    close(fd);
+
+    static const unsigned counts[] = { 2, FDS_MAX };
+    for (size_t i = 0; i < G_N_ELEMENTS(counts); i++) {
+        fd = dial();
+        pass(fd, SET_CD "\n", image(4096), counts[i]);
+        g_assert_cmpint(code_of(fd), ==, -32600);
+        g_assert_true(hung_up(fd));
+        close(fd);
+    }
+    fd = dial(); /* who leaves takes his file along */
+    pass(fd, "{", image(4096), 1);
+    serve();
+    close(fd);
+    serve();
+    g_assert_cmpuint(open_files(), ==, before - 2);
+    g_assert_null(fake.cd);
+}
+
 /* One line in many pieces, and many lines in one piece. */
 static void framing(void)
 {
@@ -599,6 +743,8 @@ int main(int argc, char **argv)
     g_test_add_func("/control/wrong-params", wrong_params);
     g_test_add_func("/control/stop-in-each-state", stop_in_each_state);
     g_test_add_func("/control/notifications", notifications);
+    g_test_add_func("/control/another-cd", another_cd);
+    g_test_add_func("/control/files-nobody-wants", files_nobody_wants);
     g_test_add_func("/control/framing", framing);
     g_test_add_func("/control/too-long", too_long);
     g_test_add_func("/control/never-reads", never_reads);

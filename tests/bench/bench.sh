@@ -2,6 +2,10 @@
 # The budgets, counted: hv beside a floor VMM (floor.c) and QEMU's q35, on the ROMs of tests/guests.
 # Counts and not times, so that a busy or nested machine gives the same numbers.
 #
+# An access counts twice: whole, which is all that the machine's process does for it, and its
+# dispatch, which has the budget: from KVM_RUN's return to the device's function and from there back
+# to KVM_RUN, without the ioctl and without what the device does.
+#
 #   bench.sh BUILD-DIRECTORY
 #
 # HV         the program (default BUILD-DIRECTORY/src/hv); "none" leaves it out
@@ -9,6 +13,8 @@
 # HV_OPTIONS what `hv run` gets besides the ROM
 # QEMU       the program (default qemu-system-x86_64 when installed); "none" leaves it out
 # IDLE       seconds over which wake-ups are counted (default 10)
+#
+# With Xvfb installed, hv's wake-ups are counted with a window too.
 #
 # Exit status: 0 within all budgets, 1 over one, 2 something is missing.
 set -u
@@ -40,9 +46,10 @@ done
 
 work=$(mktemp -d) || exit 2
 running=
+display=
 # shellcheck disable=SC2317 # called by the trap
 finish() {
-    for pid in $running; do
+    for pid in $running $display; do
         kill -KILL "$pid" 2>/dev/null
     done
     rm -rf "$work"
@@ -87,19 +94,35 @@ get() { # vmm metric
     cat "$work/$1.$2" 2>/dev/null || echo -
 }
 
-# User instructions of the machine's process for one run of a ROM. callgrind writes a file for each
-# process; a fork that did not exec has the same command, the largest is the machine.
+# User instructions of the machine's process for one run of a ROM: whole, and without what is not
+# dispatch. callgrind writes a file for each process; a fork that did not exec has the same command,
+# the largest is the machine. Not dispatch is what run_vcpu's calls of kvm_vcpu_run and the bus's
+# calls of the devices cost, all within included.
 instructions() { # vmm rom
     rm -f "$work"/callgrind.*
     # shellcheck disable=SC2046
     timeout 300 valgrind --quiet --tool=callgrind --trace-children=yes \
+        --compress-strings=no --compress-pos=no \
         --callgrind-out-file="$work/callgrind.%p" $(command_of "$1" "$roms/$2.rom") \
         </dev/null >"$work/out" 2>"$work/err"
     for file in "$work"/callgrind.*; do
         [ -f "$file" ] || continue
         awk -v want="$(process_of "$1")" '
+            function plain(name) { # without the suffix of a part that the compiler split off
+                sub(/[.\047].*/, "", name)
+                return name
+            }
             /^cmd:/ { n = split($2, path, "/"); mine = path[n] == want }
-            /^totals:/ && mine { print $2 }' "$file"
+            /^fn=/ { caller = plain(substr($0, 4)) }
+            /^cfn=/ { called = plain(substr($0, 5)) }
+            /^calls=/ { # the next line has the cost
+                getline
+                bus = caller ~ /^(bus_(in|out|load|store)|access_(slow|split|once))$/
+                if (called == "kvm_vcpu_run" ||
+                    (bus && called !~ /^(bus|access|g_mutex|find)_/))
+                    beyond += $2
+            }
+            /^totals:/ && mine { print $2, $2 - beyond }' "$file"
     done | sort -n | tail -1 >"$work/total"
     if [ ! -s "$work/total" ]; then
         cat "$work/err" >&2
@@ -131,7 +154,8 @@ ioctls() { # vmm
     cat "$work/count"
 }
 
-# Starts the idle guest; leaves the machine's process in $work/VMM.pid once the guest ran.
+# Starts the idle guest; leaves the machine's process in $work/VMM.pid once the guest ran, and that
+# of hv's window, if it has one, in $work/view.pid.
 start_idle() { # vmm
     tag=bench-$$-$1
     : >"$work/$1.idle"
@@ -151,9 +175,15 @@ start_idle() { # vmm
         fail "$1: the idle guest did not start"
     }
     for dir in /proc/[0-9]*; do
-        [ "$(cat "$dir/comm" 2>/dev/null)" = "$name" ] || continue
-        tr '\0' '\n' <"$dir/environ" 2>/dev/null | grep -q "^HV_BENCH_TAG=$tag\$" || continue
-        echo "${dir#/proc/}" >"$work/$1.pid"
+        comm=$(cat "$dir/comm" 2>/dev/null)
+        [ "$comm" = "$name" ] || [ "$comm" = hv-view ] || continue
+        tr '\0' '\n' 2>/dev/null <"$dir/environ" | grep -q "^HV_BENCH_TAG=$tag\$" || continue
+        if [ "$comm" = hv-view ]; then
+            echo "${dir#/proc/}" >"$work/view.pid"
+            running="$running ${dir#/proc/}"
+        else
+            echo "${dir#/proc/}" >"$work/$1.pid"
+        fi
     done
     [ -s "$work/$1.pid" ] || echo "$started" >"$work/$1.pid"
     pid=$(cat "$work/$1.pid")
@@ -179,6 +209,55 @@ measure_idle() { # vmm
         END { print sum + 0 }' "/proc/$pid/smaps")"
 }
 
+# Wake-ups a second of each of these processes, over IDLE seconds.
+count_wakeups() { # vmm...
+    for vmm in "$@"; do
+        put "$vmm" before "$(switches "$(cat "$work/$vmm.pid")")"
+    done
+    sleep "$IDLE"
+    for vmm in "$@"; do
+        put "$vmm" wakeups "$(awk -v a="$(get "$vmm" before)" -v s="$IDLE" \
+            -v b="$(switches "$(cat "$work/$vmm.pid")")" 'BEGIN { printf "%.1f", (b - a) / s }')"
+    done
+}
+
+end_running() {
+    for pid in $running; do
+        kill -KILL "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+    done
+    running=
+}
+
+# hv's machine and its window, which shows a still picture. Without Xvfb there is no such row.
+measure_window() {
+    [ "$HV" != none ] && command -v Xvfb >/dev/null || return 0
+    Xvfb -displayfd 3 -nolisten tcp -screen 0 1024x768x24 3>"$work/display" >/dev/null 2>&1 &
+    display=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        [ -s "$work/display" ] && break
+        sleep 0.5
+    done
+    [ -s "$work/display" ] || fail "Xvfb does not start"
+    DISPLAY=:$(cat "$work/display")
+    export DISPLAY
+    options=$HV_OPTIONS
+    HV_OPTIONS=$(echo "$HV_OPTIONS" | sed 's/--headless//')
+    put hv wakeups-still "$(get hv wakeups)"
+    start_idle hv
+    HV_OPTIONS=$options
+    [ -s "$work/view.pid" ] || fail "hv's window did not open: $(cat "$work/err")"
+    sleep 4 # until the picture counts as still
+    count_wakeups hv view
+    end_running
+    kill "$display"
+    wait "$display" 2>/dev/null
+    display=
+    put hv wakeups-window "$(get hv wakeups)"
+    put hv wakeups-view "$(get view wakeups)"
+    put hv wakeups "$(get hv wakeups-still)"
+}
+
 # The MMIO kinds last.
 kinds="port-write port-read unassigned-write config mmio-writes mmio-reads mmio-nothing"
 
@@ -188,22 +267,15 @@ done
 sleep 1
 for vmm in $vmms; do
     measure_idle "$vmm"
-    put "$vmm" before "$(switches "$(cat "$work/$vmm.pid")")"
 done
-sleep "$IDLE"
-for vmm in $vmms; do
-    put "$vmm" wakeups "$(awk -v a="$(get "$vmm" before)" -v s="$IDLE" \
-        -v b="$(switches "$(cat "$work/$vmm.pid")")" 'BEGIN { printf "%.1f", (b - a) / s }')"
-done
-for pid in $running; do
-    kill -KILL "$pid" 2>/dev/null
-    wait "$pid" 2>/dev/null
-done
-running=
+# shellcheck disable=SC2086
+count_wakeups $vmms
+end_running
+measure_window
 
 for vmm in $vmms; do
     count=$(instructions "$vmm" first) || exit 2
-    put "$vmm" start "$count"
+    put "$vmm" start "${count% *}"
     count=$(ioctls "$vmm") || exit 2
     put "$vmm" ioctls "$count"
     base=$(instructions "$vmm" exits-port-write-0) || exit 2
@@ -213,8 +285,12 @@ for vmm in $vmms; do
             base=$(instructions "$vmm" exits-mmio-writes-0) || exit 2
         fi
         total=$(instructions "$vmm" "exits-$kind-$COUNT") || exit 2
-        put "$vmm" "$kind" "$(awk -v a="$base" -v b="$total" -v n=$COUNT -v kind="$kind" \
-            'BEGIN { printf "%.0f", (b - a) / n / (kind == "config" ? 2 : 1) }')"
+        each=$(echo "$base $total" | awk -v n=$COUNT -v kind="$kind" '{
+            n *= kind == "config" ? 2 : 1
+            printf "%.0f %.0f", ($3 - $1) / n, ($4 - $2) / n
+        }')
+        put "$vmm" "$kind" "${each% *}"
+        [ "$vmm" != hv ] || put hv "$kind-dispatch" "${each#* }"
     done
 done
 
@@ -245,15 +321,23 @@ printf '%-42s %11s %11s %11s %9s %9s %10s\n' '' hv floor 'QEMU q35' hv/floor hv/
 row 'start and exit, user instructions' start 1500000
 row 'ioctls before the first guest instruction' ioctls 60
 row 'shared libraries' libraries 8
-row 'minor faults' faults 300
+row 'minor faults' faults -
 row 'resident above guest RAM, KiB' rss 4096
 row 'threads' threads -
 row 'wake-ups a second, idle guest' wakeups 0
-row 'port write, instructions' port-write 150
-row 'port read, instructions' port-read 150
-row 'port write to nothing, instructions' unassigned-write 150
-row 'MMIO write, instructions' mmio-writes 120
-row 'MMIO read, instructions' mmio-reads 120
-row 'MMIO read of nothing, instructions' mmio-nothing 120
-row 'configuration access (CF8, CFC), each' config -
+if [ -n "$(get hv wakeups-window | tr -d -)" ]; then
+    row 'the same with a still window' wakeups-window 2
+    row "the window's own" wakeups-view -
+fi
+row 'port write, dispatch, instructions' port-write-dispatch 150
+row '  whole, with ioctl and device' port-write -
+row 'port read, dispatch' port-read-dispatch 150
+row '  whole' port-read -
+row 'MMIO write, dispatch' mmio-writes-dispatch 120
+row '  whole' mmio-writes -
+row 'MMIO read, dispatch' mmio-reads-dispatch 120
+row '  whole' mmio-reads -
+row 'port write to nothing, whole' unassigned-write -
+row 'MMIO read of nothing, whole' mmio-nothing -
+row 'configuration access (CF8, CFC), whole' config -
 exit $over

@@ -20,7 +20,7 @@ enum {
     MAX_VIEWERS = 8,
     FRAME_BYTES = SCREEN_MAX_WIDTH * SCREEN_MAX_HEIGHT * 4,
     FAST_MS = 16,  /* between two looks at a moving picture */
-    SLOW_MS = 500, /* at a still one */
+    SLOW_MS = 510, /* at a still one: two a second at most, however they are counted */
     MESSAGES_AT_ONCE = 64,
 };
 

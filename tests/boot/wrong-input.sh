@@ -184,6 +184,7 @@ says 'unknown key of --disk' $USAGE '--disk: unknown key "reedonly"; did you mea
     "$HV" run "${idle[@]}" --disk disk.img,reedonly
 says 'two images' $USAGE 'one IMAGE is enough, "b.img" is too much; --disk' "$HV" run disk.img b.img
 says 'unknown device' $USAGE 'debug-exti.*did you mean.*debug-exit' "$HV" run "${idle[@]}" --device debug-exti
+says 'an hpet as --device' $USAGE 'of its own: --hpet' "$HV" run "${idle[@]}" --device hpet
 says 'unknown key of --device' $USAGE 'debug-exit.*colour' \
     "$HV" run "${idle[@]}" --device debug-exit,colour=red
 says 'unknown thing to trace' $USAGE 'prots' "$HV" run "${idle[@]}" --trace prots
@@ -234,6 +235,19 @@ says 'resets in a row' 0 '' "$HV" run "${tiny[@]}" --device debug-exit --serial 
     --firmware "$guests/resetloop.rom"
 holds 'each of them reset' grep -q 8 reset.log
 says 'a hostile guest' 0 '' "$HV" run "${tiny[@]}" --device debug-exit --firmware "$guests/hostile.rom"
+
+# A guest that resets all the time cannot end a pause, and goes on resetting after it.
+start resets "${tiny[@]}" --device debug-exit --firmware "$guests/resetloop-endless.rom"
+ended=0
+for _ in {1..20}; do
+    "$HV" stop resets --pause
+    sleep 0.02
+    is resets state paused || ended=$((ended + 1))
+    "$HV" stop resets --resume
+done 2>/dev/null
+holds 'a pause outlasts the reset that the guest asks for' [ $ended = 0 ]
+holds 'and the guest goes on resetting' is resets state running
+holds 'until it is killed' power_off resets "$pid"
 
 # A guest may end itself in any way, but hv may not.
 "$HV" run "${tiny[@]}" --name wild --device debug-exit --firmware "$guests/hostile-wild.rom" \

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "block/disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -177,6 +178,16 @@ char *image_identity(int fd)
         return NULL;
     return g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, (uint64_t)st.st_dev,
                            (uint64_t)st.st_ino);
+}
+
+void image_write_list(int fd, struct disk *const disks[], unsigned count)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (unsigned i = 0; i < count; i++)
+        if (disks[i] && disks[i]->identity)
+            g_string_append_printf(text, "%s\n", disks[i]->identity);
+    if (fd >= 0 && (ftruncate(fd, 0) < 0 || pwrite(fd, text->str, text->len, 0) < 0))
+        log_warn("images", "cannot be written: %s", g_strerror(errno));
 }
 
 /* The name of the machine whose file "images" has the line; NULL when none has. */

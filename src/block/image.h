@@ -1,9 +1,11 @@
 /* Image files as the `hv` command sees them, before a machine starts: who may use one, and what it
- * is. hv-vmm gets open descriptors and a format; of all this it needs image_identity only. */
+ * is. hv-vmm gets open descriptors and a format; of all this it needs the identities only. */
 #pragma once
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+struct disk;
 
 enum image_kind {
     IMAGE_BLANK,   /* a disk without a boot sector */
@@ -44,3 +46,5 @@ int image_open(const char *path, bool readonly, bool as_is, const char *machines
 /* What a running machine writes into the file "images" of its directory, one line for each image
  * it uses, so that image_lock can name it. */
 char *image_identity(int fd);
+/* Writes that file anew when the disks of the machine have changed; -1: there is none. */
+void image_write_list(int fd, struct disk *const disks[], unsigned count);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "block/disk.h"
+#include "block/image.h"
 #include "block/raw.h"
 #include "bus/pci.h"
 #include "libkvm/kvm.h"
@@ -428,18 +429,6 @@ static void crash(struct machine *m, const char *why, const char *report)
     set_state(m, STATE_CRASHED, why);
 }
 
-/* The file by which others learn who holds an image (image_lock). */
-static void write_images(const struct machine *m)
-{
-    g_autoptr(GString) text = g_string_new(NULL);
-    for (unsigned i = 0; i < AHCI_PORTS; i++)
-        if (m->files.disks[i] && m->files.disks[i]->identity)
-            g_string_append_printf(text, "%s\n", m->files.disks[i]->identity);
-    int fd = m->files.images;
-    if (fd >= 0 && (ftruncate(fd, 0) < 0 || pwrite(fd, text->str, text->len, 0) < 0))
-        log_warn("images", "cannot be written: %s", g_strerror(errno));
-}
-
 /* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it
  * first: a guest that opened the tray may have closed it again. */
 static void change_medium(struct machine *m, unsigned port, struct disk *disk)
@@ -456,7 +445,7 @@ static void change_medium(struct machine *m, unsigned port, struct disk *disk)
     m->files.disks[port] = disk;
     g_mutex_unlock(&m->lock);
     disk_free(old); /* the guest submits nothing to it any more: this ends */
-    write_images(m);
+    image_write_list(m->files.images, m->files.disks, AHCI_PORTS);
 }
 
 bool machine_eject(struct machine *m, GError **error)

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <glib-unix.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,6 +280,8 @@ int main(int argc, char **argv)
     }
     if (g_getenv("HV_VERBOSE"))
         log_set_level(LOG_INFO);
+    /* Few threads allocate, and rarely: one arena for all costs less memory than one for each. */
+    mallopt(M_ARENA_MAX, 1);
     size_t seed = 0;
     if (getrandom(&seed, sizeof seed, 0) == (ssize_t)sizeof seed && seed)
         json_object_seed(seed); /* jansson would open /dev/urandom, and hv-vmm opens no path */
@@ -289,6 +292,7 @@ int main(int argc, char **argv)
     }
     g_unix_fd_add(signal_fd, G_IO_IN, signalled, &vmm);
     answer(socket, HV_OK, "");
+    malloc_trim(0); /* the description and the tables have been read */
     for (;;)
         g_main_context_iteration(NULL, true);
 }

@@ -19,7 +19,7 @@ struct host_stream {
     GMutex lock; /* a leaf: the device's may be held */
     GCond changed;
     bool writing; /* the thread was started */
-    uint8_t ring[ROOM];
+    uint8_t *ring; /* of ROOM bytes; NULL before the first */
     size_t begin, used;
     uint64_t dropped;
     bool room; /* the device took less than it was offered, and now has room */
@@ -70,6 +70,7 @@ static void stream_take(struct stream *stream, const uint8_t *data, size_t lengt
     g_mutex_lock(&s->lock);
     if (!s->writing) {
         s->writing = true;
+        s->ring = g_malloc(ROOM);
         g_thread_unref(g_thread_new(s->name, writer, s));
     }
     size_t fits = MIN(length, ROOM - s->used);

@@ -21,9 +21,14 @@ enum {
     BIOS_QUEUE = 0x41a,
     BIOS_RING = 0x1e,
     BIOS_RING_END = 0x3e,
+    BIOS_RING_BYTES = BIOS_RING_END - BIOS_RING,
+    BIOS_MANY = 8 * 2, /* bytes: half of it is used */
     BIOS_LOOK_NS = 5 * 1000 * 1000,
-    BIOS_PATIENCE_NS = 500 * 1000 * 1000,
 };
+/* How long keys wait for a queue that does not move: shortly while it has room, as an operating
+ * system leaves it with keys that nobody will ever want; long when they would soon be lost. */
+#define BIOS_PATIENCE_NS      (NS_PER_SECOND / 2)
+#define BIOS_MANY_PATIENCE_NS (60 * NS_PER_SECOND)
 
 struct stroke {
     uint8_t usage, flags;
@@ -153,7 +158,8 @@ static bool bios_has_keys(struct typist *t)
     if (head != t->bios_head)
         t->bios_since = now;
     t->bios_head = head;
-    return now - t->bios_since < BIOS_PATIENCE_NS;
+    unsigned used = (unsigned)(tail - head + BIOS_RING_BYTES) % BIOS_RING_BYTES;
+    return now - t->bios_since < (used < BIOS_MANY ? BIOS_PATIENCE_NS : BIOS_MANY_PATIENCE_NS);
 }
 
 /* Gives the keyboard what it takes now. Its lock is held, so one thread does this at a time. */

@@ -18,7 +18,7 @@ struct host_stream {
 
     GMutex lock; /* a leaf: the device's may be held */
     GCond changed;
-    bool writing; /* the thread was started */
+    bool writing;  /* the thread was started */
     uint8_t *ring; /* of ROOM bytes; NULL before the first */
     size_t begin, used;
     uint64_t dropped;

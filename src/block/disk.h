@@ -1,11 +1,12 @@
-/* The disk interface: what a drive's controller (AHCI, later virtio-blk, NVMe) needs of an image.
+/* The disk interface: what a drive's controller (AHCI, virtio-blk, NVMe) needs of an image.
  *
- * Requests are asynchronous: submit and go on; `done` is called later, on the disk's own thread,
- * with the lock of the owner (disk_attach) held, and never from inside disk_submit. Requests may
- * finish in any order; a flush covers the writes that were done before it was submitted. What
- * `done` reported for a flush is on stable storage. Host errors arrive as errno values, but a full
- * host disk does not: such a write is held, the machine is told (disk_set_full), pauses, and asks
- * for another try (disk_retry), so a device never sees ENOSPC. */
+ * Requests are asynchronous: submit a batch, kick, and go on; `done` is called later, on a thread
+ * of the disk or the owner's loop, with the lock of the owner (disk_attach) held, and never from
+ * inside disk_submit or disk_kick. Requests may finish in any order; a flush covers the writes that
+ * were done before it was submitted. What `done` reported for a flush is on stable storage. Host
+ * errors arrive as errno values, but a full host disk does not: such a write is held, the machine
+ * is told (disk_set_full), pauses, and asks for another try (disk_retry), so a device never sees
+ * ENOSPC. */
 #pragma once
 #include <glib.h>
 #include <stdbool.h>
@@ -14,13 +15,14 @@
 
 enum { SECTOR = 512 };
 
-enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD };
+enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_WRITE_ZEROES };
 
 /* Owned by the submitter; neither it nor the memory of iov may change until `done`. */
 struct disk_request {
     enum disk_op op;
-    uint64_t offset; /* bytes, a multiple of SECTOR */
-    uint64_t length; /* bytes, a multiple of SECTOR, equal to the sum over iov (but for discard) */
+    uint64_t offset;   /* bytes, a multiple of SECTOR */
+    uint64_t length;   /* bytes, a multiple of SECTOR, equal to the sum over iov (but for
+                        * discard and write zeroes, which have none) */
     struct iovec *iov; /* host memory, from guest_span or the submitter's own */
     unsigned iov_count;
     void (*done)(struct disk_request *request, int error); /* 0 or a positive errno */
@@ -30,18 +32,22 @@ struct disk_request {
 };
 
 struct disk;
+struct loop;
 
 /* What a kind of disk implements (raw files: block/raw.c; tests: a disk in memory). A request with
  * an `error` set is finished with it, untouched otherwise. */
 struct disk_ops {
     void (*submit)(struct disk *disk, struct disk_request *request);
+    void (*kick)(struct disk *disk); /* NULL: submit starts each request itself */
+    bool (*poll)(struct disk *disk); /* NULL: its own threads call `done` */
     void (*drain)(struct disk *disk);
     void (*free)(struct disk *disk);
     void (*retry)(struct disk *disk, bool give_up); /* NULL: it holds nothing */
 };
 struct disk {
     const struct disk_ops *ops;
-    GMutex *lock;  /* the owner's, held around `done`; disk_attach */
+    GMutex *lock; /* the owner's, held around `done`; disk_attach */
+    struct loop *loop;
     uint64_t size; /* bytes, a multiple of SECTOR */
     bool readonly;
     char *name;     /* for messages: the image's file name */
@@ -51,14 +57,29 @@ struct disk {
     guint activity; /* requests so far, for the lamp; atomic */
 };
 
-/* Whose lock `done` holds. Before the first request. */
-static inline void disk_attach(struct disk *disk, GMutex *lock)
+/* Whose lock `done` holds, and the loop that a disk without threads of its own may use (NULL: it
+ * makes one). Before the first request. */
+static inline void disk_attach(struct disk *disk, GMutex *lock, struct loop *loop)
 {
     disk->lock = lock;
+    disk->loop = loop;
 }
 
-/* A range outside the disk is answered with EINVAL, a write to a read-only one with EROFS. */
+/* With the owner's lock held. A range outside the disk is answered with EINVAL, a write to a
+ * read-only one with EROFS. */
 void disk_submit(struct disk *disk, struct disk_request *request);
+/* Starts all that was submitted. With the owner's lock held. */
+static inline void disk_kick(struct disk *disk)
+{
+    if (disk->ops->kick)
+        disk->ops->kick(disk);
+}
+/* Calls `done` for what has finished, now; true when there was some. On the owner's loop, with its
+ * lock held: for an owner that polls. */
+static inline bool disk_poll(struct disk *disk)
+{
+    return disk->ops->poll && disk->ops->poll(disk);
+}
 
 /* Who is told, on the disk's thread and without any lock held, that a write is held because the
  * host's disk is full (ENOSPC, EDQUOT); once for each try. Before the first request. */

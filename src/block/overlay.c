@@ -174,6 +174,22 @@ static int discard(struct overlay *overlay, const struct disk_request *request)
     return 0;
 }
 
+static int write_zeroes(struct overlay *overlay, const struct disk_request *request)
+{
+    static const uint8_t zeros[CHUNK];
+    int error = 0;
+    for (uint64_t done = 0; done < request->length && !error; done += CHUNK) {
+        struct iovec iov = { (void *)(uintptr_t)zeros, (size_t)MIN(CHUNK, request->length - done) };
+        struct disk_request part = { .op = DISK_WRITE,
+                                     .offset = request->offset + done,
+                                     .length = iov.iov_len,
+                                     .iov = &iov,
+                                     .iov_count = 1 };
+        error = transfer(overlay, &part);
+    }
+    return error;
+}
+
 static int overlay_run(struct worker *worker, const struct disk_request *request)
 {
     struct overlay *overlay = (struct overlay *)worker;
@@ -183,6 +199,8 @@ static int overlay_run(struct worker *worker, const struct disk_request *request
         return transfer(overlay, request);
     case DISK_DISCARD:
         return discard(overlay, request);
+    case DISK_WRITE_ZEROES:
+        return write_zeroes(overlay, request);
     case DISK_FLUSH:
         return 0;
     }
@@ -221,6 +239,6 @@ struct disk *overlay_open(struct disk *base, int fd, GError **error)
     overlay->own = own;
     g_mutex_init(&overlay->lock);
     g_cond_init(&overlay->done);
-    disk_attach(base, &overlay->lock);
+    disk_attach(base, &overlay->lock, NULL);
     return &overlay->worker.disk;
 }

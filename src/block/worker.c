@@ -33,11 +33,11 @@ static bool hold(struct worker *worker, int error)
 
 static int carry_out(struct worker *worker, const struct disk_request *request)
 {
-    static const char *const verbs[] = { "read", "write", "flush", "discard" };
+    static const char *const verbs[] = { "read", "write", "flush", "discard", "zeroing" };
     if (request->error)
         return request->error;
     int error = worker->run(worker, request);
-    while (is_full(error) && request->op == DISK_WRITE)
+    while (is_full(error) && (request->op == DISK_WRITE || request->op == DISK_WRITE_ZEROES))
         error = hold(worker, error) ? worker->run(worker, request) : EIO;
     if (error && log_limit_pass(&worker->log, worker->disk.name))
         log_warn(worker->disk.name,

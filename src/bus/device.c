@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "bus/pci.h"
 
 #include <string.h>
@@ -130,6 +131,8 @@ struct device *device_create(const struct device_class *class, struct board *boa
     dev->board = board;
     dev->name = g_strdup(name ? name : class->name);
     g_mutex_init(&dev->lock);
+    if (class->flags & CLASS_LOOP)
+        dev->loop = loop_new(board->threads ? dev->name : NULL);
     for (const struct option *option = class->options; option && option->name; option++)
         if (option->preset)
             option_set(dev, option, option->preset, NULL);
@@ -168,6 +171,7 @@ void device_destroy(struct device *dev)
         return;
     for (const struct region *r = dev->class->regions; r && r->kind != REGION_END; r++)
         bus_unmap(dev->board->bus, dev, r);
+    loop_free(dev->loop);
     if (dev->class->finish)
         dev->class->finish(dev);
     if (dev->pci)

@@ -21,8 +21,12 @@
 struct device;
 struct disk;
 struct fw_cfg;
+struct loop;
+struct net;
 struct pci_class;
 struct pci_function;
+struct virtio;
+struct virtio_class;
 
 /* What users may set, parsed and documented by the framework. The member at `offset` has the type
  * that stands with the kind. */
@@ -46,6 +50,7 @@ enum plug_kind {
     PLUG_IRQ,    /* struct irq * */
     PLUG_INPUT,  /* struct irq_input: an output that has one fixed end (INTR of the 8259) */
     PLUG_DISK,   /* struct disk * */
+    PLUG_NET,    /* struct net * */
     PLUG_STREAM, /* struct stream * */
     PLUG_SCREEN, /* struct screen * */
     PLUG_SOURCE, /* struct input_source * */
@@ -84,6 +89,17 @@ struct board_ops {
      * know which vectors' EOIs to report. */
     void (*set_routes)(void *opaque, const struct msi_route *routes, unsigned count);
     uint64_t (*host_time)(void *opaque); /* seconds since 1970, for the RTC */
+
+    /* Short ways past the devices' register functions, for a data plane. All may be NULL, and may
+     * fail (-1, false): then the long way is taken. Any lock may be held.
+     *
+     * A line is an eventfd that sends a message when it is written to (irqfd). */
+    int (*line_open)(void *opaque); /* a line's number */
+    void (*line_route)(void *opaque, int line, uint64_t address, uint32_t data);
+    void (*line_send)(void *opaque, int line); /* commits the routes changed before */
+    void (*line_close)(void *opaque, int line);
+    /* A write of any width to `address` in memory signals fd instead of leaving the guest. */
+    bool (*doorbell)(void *opaque, uint64_t address, int fd, bool on);
 };
 struct board {
     struct guest *guest;
@@ -92,11 +108,13 @@ struct board {
     struct pci_bus *pci;
     const struct board_ops *ops;
     void *opaque;
+    bool threads; /* device loops have threads; else (tests) they are turned by hand */
 };
 
 enum class_flags {
     CLASS_KEEPS_STATE =
-        1, /* some state survives a reset (a battery, media): its own test says what */
+        1,          /* some state survives a reset (a battery, media): its own test says what */
+    CLASS_LOOP = 2, /* it has a data plane: device->loop */
 };
 
 struct device_class {
@@ -106,7 +124,8 @@ struct device_class {
     const struct option *options;
     const struct plug *plugs;
     struct state state;
-    const struct pci_class *pci; /* a PCI function: bus/pci.h */
+    const struct pci_class *pci;       /* a PCI function: bus/pci.h */
+    const struct virtio_class *virtio; /* a virtio device: bus/virtio.h */
     unsigned flags;
 
     /* Options are parsed and plugs connected before init. Reset follows init. All may be NULL. */
@@ -127,6 +146,10 @@ struct device_class {
     /* Another medium (NULL: none), for drives that can change it (CD-ROM). `index` counts the
      * drives of the controller. */
     void (*change_medium)(struct device *dev, unsigned index, struct disk *disk);
+    /* The cable of a NIC goes in or out. */
+    void (*set_cable)(struct device *dev, bool in);
+    /* The disk has another size. `index` as above. */
+    void (*disk_resized)(struct device *dev, unsigned index);
 };
 
 struct device {
@@ -136,6 +159,8 @@ struct device {
     struct board *board;
     uint64_t base;            /* added to the base of its port and MMIO regions */
     struct pci_function *pci; /* NULL when it is no PCI function */
+    struct virtio *virtio;    /* NULL when it is no virtio device */
+    struct loop *loop;        /* NULL when its class has no data plane */
 };
 
 /* All classes, ending with NULL; the list is src/devices/meson.build. */

@@ -1,11 +1,14 @@
 /* Keyboard and pointer events, from whoever has them (window, hv send) to the device that the guest
  * reads (device_class.input). Keys are USB HID usages of page 7 (HUT 1.12 section 10), which are
- * also SDL's scancodes. Called with the device's lock held. */
+ * also SDL's scancodes. Called with the device's lock held. * A class may have only keys or only a
+ * pointer: the other functions are NULL. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 
 enum pointer_button { BUTTON_LEFT = 1, BUTTON_RIGHT = 2, BUTTON_MIDDLE = 4 };
+
+enum { POINTER_RANGE = 32767 };
 
 enum lamp { LAMP_SCROLL = 1, LAMP_NUM = 2, LAMP_CAPS = 4 };
 
@@ -16,6 +19,11 @@ struct input_class {
     bool (*key)(struct device *dev, uint8_t usage, bool down);
     /* Relative motion, right and down positive; wheel away from the user positive. */
     void (*pointer)(struct device *dev, int dx, int dy, int wheel, unsigned buttons);
+    /* Where the pointer is, 0..POINTER_RANGE over the screen; as pointer() else. Optional. */
+    void (*pointer_at)(struct device *dev, unsigned x, unsigned y, int wheel, unsigned buttons);
+    /* Does the guest listen to this device now? The last one that says yes gets the events; NULL:
+     * always. */
+    bool (*active)(struct device *dev);
     /* The keyboard's lamps, of enum lamp. */
     unsigned (*lamps)(struct device *dev);
     /* Has the guest taken every key given so far? (hv send paces by this.) */

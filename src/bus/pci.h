@@ -49,6 +49,9 @@ struct pci_class {
     uint8_t interrupt_pin; /* 0: none, 1: INTA ... */
     enum bar_kind bars[6];
     uint8_t msi_offset; /* of an MSI capability with one 64-bit vector; 0: none */
+    /* The memory BAR with the MSI-X table and PBA (the framework's own region; 4 KiB, 64 KiB with
+     * more than 120 vectors); 0: no MSI-X. The device sets the number of vectors in init. */
+    uint8_t msix_bar;
     bool multifunction;
     /* Configuration space of the device's own (0x40 and up): bytes that software may write, by a
      * list of {offset, write mask}, ends with a zero mask; and who is told after a write. Both
@@ -58,6 +61,8 @@ struct pci_class {
         uint8_t mask;
     } * writable;
     void (*config_written)(struct device *dev, unsigned offset, unsigned length);
+    /* Before a read, for registers that are windows (virtio's pci-cfg capability). Optional. */
+    void (*config_read)(struct device *dev, unsigned offset, unsigned length);
 };
 
 struct pci_regs {
@@ -116,6 +121,25 @@ void pci_allow(struct device *dev, unsigned offset, uint8_t mask);
 
 /* The function's interrupt: an MSI at each rising edge when the driver enabled MSI, else INTx. */
 void pci_interrupt(struct device *dev, bool level);
+/* --- capabilities and MSI-X (PCI 3.0 section 6.8.2), in init --- */
+
+/* Appends a capability of `length` bytes, of which the first is `id` and the second the link; gives
+ * its offset. The bytes after it are the device's to fill (pci_put) and are kept over a reset. */
+unsigned pci_capability(struct device *dev, uint8_t id, unsigned length);
+/* This many vectors, 1 to 2048; for classes with msix_bar. */
+void pci_msix_vectors(struct device *dev, unsigned vectors);
+
+bool pci_msix_enabled(const struct device *dev);
+/* Sends the message of `vector`, or marks it pending while it is masked. Nothing when MSI-X is off
+ * or there is no such vector. */
+void pci_msix_notify(struct device *dev, unsigned vector);
+/* From now (a driver is ready) until pci_msix_release the messages go through irqfds. */
+void pci_msix_claim(struct device *dev);
+void pci_msix_release(struct device *dev);
+
+/* Where a BAR decodes now; false when it does not. */
+bool pci_bar_address(const struct device *dev, unsigned bar, uint64_t *address);
+
 /* An MSI without a level, for devices with edges of their own; does nothing unless MSI is on. */
 bool pci_msi_enabled(const struct device *dev);
 /* May it do DMA now (bus master enable)? */

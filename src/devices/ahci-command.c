@@ -221,6 +221,7 @@ static void submit(struct command *command, enum disk_op op, uint64_t offset, ui
     };
     port->pending++;
     disk_submit(command->disk, &command->request);
+    disk_kick(command->disk);
 }
 
 /* The table has no room for the rest: what the drive sends is dropped (6.1.2); what it wants to

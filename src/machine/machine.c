@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "block/disk.h"
 #include "block/image.h"
 #include "block/raw.h"
@@ -284,6 +285,7 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
         .clock = clock_new(false),
         .pci = pci_bus_new(),
         .ops = &board_ops,
+        .threads = true,
         .opaque = m,
         .guest = guest_new(config->memory, error),
     };
@@ -329,10 +331,14 @@ static void stop(struct machine *m)
 {
     vcpus_pause(m->vcpus);
     clock_stop(m->board.clock);
+    for (guint i = 0; i < m->pc.devices->len; i++)
+        loop_pause(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
 }
 
 static void go(struct machine *m)
 {
+    for (guint i = 0; i < m->pc.devices->len; i++)
+        loop_resume(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
     clock_start(m->board.clock);
     vcpus_start(m->vcpus);
     set_state(m, STATE_RUNNING, "");
@@ -436,7 +442,7 @@ static void change_medium(struct machine *m, unsigned port, struct disk *disk)
     struct disk *old = m->files.disks[port];
     struct device *ahci = m->pc.ahci;
     if (disk)
-        disk_attach(disk, &ahci->lock);
+        disk_attach(disk, &ahci->lock, NULL);
     g_mutex_lock(&ahci->lock);
     ahci->class->change_medium(ahci, port, disk);
     atomic_fetch_and(&m->ejected, ~(1u << port)); /* what the guest ejected was the old one */

@@ -180,7 +180,7 @@ static bool plug_disks(struct pc *pc, const struct machine_files *files, GError 
         cds |= (unsigned)files->is_cd[i] << i;
         if (!files->disks[i])
             continue;
-        disk_attach(files->disks[i], &pc->ahci->lock);
+        disk_attach(files->disks[i], &pc->ahci->lock, NULL);
         device_plug(pc->ahci, plug, files->disks[i]);
     }
     g_autofree char *mask = g_strdup_printf("%u", cds);

@@ -143,7 +143,7 @@ static void plug_all(struct rig *rig)
             what = plug->kind == PLUG_IRQ ? (void *)&line->irq : (void *)&input;
         } else if (plug->kind == PLUG_DISK && !rig->disk->disk.lock) {
             what = &rig->disk->disk;
-            disk_attach(what, &rig->dev->lock);
+            disk_attach(what, &rig->dev->lock, rig->dev->loop);
         } else if (plug->kind == PLUG_STREAM) {
             what = &rig->stream;
         } else if (plug->kind == PLUG_SCREEN) {

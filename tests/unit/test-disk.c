@@ -55,7 +55,7 @@ static void attach(struct owner *owner, struct disk *disk)
     *owner = (struct owner){ .disk = disk };
     g_mutex_init(&owner->lock);
     g_cond_init(&owner->cond);
-    disk_attach(disk, &owner->lock);
+    disk_attach(disk, &owner->lock, NULL);
     disk_set_full(disk, on_full, owner);
 }
 

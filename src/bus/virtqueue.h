@@ -1,0 +1,62 @@
+/* Virtqueues, split and packed (virtio 1.2 sections 2.7 and 2.8): the only code that reads rings.
+ *
+ * A device sees chains: requests that are popped, owned, answered and pushed. What the driver may
+ * change at any time is copied once and judged as a copy; ring addresses, sizes and features are
+ * copied and checked when the queue is enabled and never read again. Whatever the driver does, a
+ * pop gives a bounded chain of memory that exists, or none and a device that needs a reset.
+ *
+ * All functions are called with the device's lock held. */
+#pragma once
+#include "memory/guest.h"
+
+enum {
+    VIRTQUEUE_MAX = 1024,  /* entries of a ring at most */
+    CHAIN_SEGMENTS = 1024, /* of one chain at most, and never more than the ring's size + 2 */
+    VIRTQUEUE_BATCH = 64,  /* chains that a device takes in one turn, so that others have theirs */
+};
+
+struct virtqueue;
+
+/* A request of the driver. The lists are what is left: chain_read and chain_write take from their
+ * fronts. Payload is passed on as iovecs, never parsed in place. */
+struct chain {
+    struct virtqueue *queue;
+    struct iovec *out, *in; /* device-readable, device-writable */
+    unsigned out_count, in_count;
+    uint32_t out_bytes, in_bytes;
+    uint32_t written; /* bytes put into `in` so far by chain_write; virtqueue_push tells */
+    /* the queue's */
+    uint16_t id, descriptors;
+    uint16_t segments;
+    bool logged; /* some of it lies in memory with a dirty log */
+    struct chain *next;
+};
+
+/* The device's own part of a chain: as many bytes as its queue class asks for (virtio.h). */
+void *chain_request(struct chain *chain);
+struct chain *chain_of(struct virtqueue *queue, void *request);
+
+/* Copies from the front of `out` or to the front of `in`; whole, or false and nothing. */
+bool chain_read(struct chain *chain, void *to, size_t length);
+bool chain_write(struct chain *chain, const void *from, size_t length);
+/* Cuts the last byte off `in` (a status at the end, section 5.2.6); false when there is none. It is
+ * set by virtqueue_push_status. */
+bool chain_cut_status(struct chain *chain);
+/* The guest's address of a segment of `in`, of a chain that nothing was taken from. */
+gpa chain_in_address(const struct chain *chain, unsigned segment);
+
+/* The next request, or NULL: none, or the queue is off. */
+struct chain *virtqueue_pop(struct virtqueue *queue);
+/* Is there one? Cheap. */
+bool virtqueue_pending(const struct virtqueue *queue);
+/* Puts back the chain that was popped last, as if it had not been. */
+void virtqueue_unpop(struct chain *chain);
+/* The answer: `written` bytes of `in` are filled. The driver sees it after virtqueue_flush. */
+void virtqueue_push(struct chain *chain, uint32_t written);
+void virtqueue_push_status(struct chain *chain, uint32_t written, uint8_t status);
+/* Shows the driver all that was pushed and interrupts it once, if it wants that. */
+void virtqueue_flush(struct virtqueue *queue);
+
+/* Chains popped and not pushed. */
+unsigned virtqueue_in_flight(const struct virtqueue *queue);
+unsigned virtqueue_index(const struct virtqueue *queue);

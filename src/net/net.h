@@ -1,0 +1,66 @@
+/* The network interface: a cable between a NIC (virtio-net, e1000) and what is at its far end.
+ *
+ * The far end is a descriptor on which each read and each write is one packet: a UNIX socket of
+ * type SOCK_SEQPACKET (hv-net, or a socket network between machines) or a tap device. A packet is a
+ * struct net_header and an Ethernet frame of at most NET_FRAME_MAX bytes; it may be a large segment
+ * (`segment_type`) or lack its checksum (`flags`), as virtio 1.2 section 5.1.6 has it. What the NIC
+ * cannot take of this is made good here: net_receive cuts segments and completes checksums.
+ *
+ * All functions are called with the NIC's lock held. The far end is not trusted. */
+#pragma once
+#include "memory/guest.h"
+
+#include <sys/types.h>
+
+/* virtio 1.2 section 5.1.6, struct virtio_net_hdr; num_buffers is always there. */
+struct net_header {
+    uint8_t flags;
+    uint8_t segment_type;
+    le16 header_length;  /* of all headers of a segment, a hint */
+    le16 segment_size;   /* payload bytes of each packet that the segment stands for */
+    le16 checksum_start; /* with NET_NEEDS_CHECKSUM */
+    le16 checksum_offset;
+    le16 buffers;
+};
+enum { NET_NEEDS_CHECKSUM = 1, NET_DATA_VALID = 2 }; /* flags */
+enum { NET_PLAIN, NET_TCP4 = 1, NET_UDP = 3, NET_TCP6 = 4, NET_UDP_L4 = 5, NET_ECN = 0x80 };
+
+enum {
+    NET_ETHERNET = 14,
+    NET_MTU = 1500,
+    NET_FRAME_MAX = 65535 + NET_ETHERNET + 4, /* a 64 KiB IP packet with a VLAN tag */
+    NET_PACKET_MAX = NET_FRAME_MAX + (int)sizeof(struct net_header),
+};
+
+/* What a NIC takes from the cable beyond whole packets with checksums. */
+enum net_offload {
+    NET_CAN_CHECKSUM = 1, /* the guest completes checksums */
+    NET_CAN_TCP4 = 2,
+    NET_CAN_TCP6 = 4,
+    NET_CAN_USO = 8,
+};
+
+struct net;
+
+/* Over an open descriptor, which it owns; made non-blocking. `tap`: it is a tap device with a
+ * 12-byte vnet header (IFF_VNET_HDR, TUNSETVNETHDRSZ). */
+struct net *net_new(int fd, bool tap, const char *name);
+void net_free(struct net *net); /* NULL is allowed */
+/* Every packet that passes is also written to fd, in pcap format (Ethernet, microseconds), until
+ * the file's disk is full. Owned. Before the first packet. */
+void net_capture(struct net *net, int fd);
+
+int net_fd(const struct net *net);
+void net_set_offloads(struct net *net, unsigned offloads);
+
+/* Sends a packet that starts with its struct net_header. False: the far end has no room, try again
+ * when net_fd is writable. A far end that is gone, or a packet that it refuses (too short, too
+ * long), is a lost packet and true. */
+bool net_send(struct net *net, const struct iovec *iov, unsigned count);
+/* Receives one packet with its header into iov. The bytes; 0: none is there now; a packet that does
+ * not fit is dropped and counted. Never more than NET_BATCH times true for one wake-up. */
+size_t net_receive(struct net *net, const struct iovec *iov, unsigned count);
+/* Cut segments are waiting in memory: net_fd will not say so. */
+bool net_pending(const struct net *net);
+/* Throws away what has come: for a NIC whose cable is out or which is off. */
+void net_discard(struct net *net);

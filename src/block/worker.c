@@ -135,8 +135,12 @@ static void worker_free(struct disk *disk)
     g_free(worker);
 }
 
-static const struct disk_ops worker_ops = { worker_submit, worker_drain, worker_free,
-                                            worker_retry };
+static const struct disk_ops worker_ops = {
+    .submit = worker_submit,
+    .drain = worker_drain,
+    .free = worker_free,
+    .retry = worker_retry,
+};
 
 void worker_init(struct worker *worker, const char *name,
                  int (*run)(struct worker *worker, const struct disk_request *request),

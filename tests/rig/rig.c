@@ -36,7 +36,12 @@ static uint64_t host_time(void *opaque)
     return ((struct rig *)opaque)->host_time;
 }
 
-static const struct board_ops ops = { request, send_msi, set_routes, host_time };
+static const struct board_ops ops = {
+    .request = request,
+    .send_msi = send_msi,
+    .set_routes = set_routes,
+    .host_time = host_time,
+};
 
 /* --- backends ------------------------------------------------------------------------------- */
 

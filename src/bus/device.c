@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "bus/pci.h"
+#include "bus/virtio.h"
 
 #include <string.h>
 
@@ -133,6 +134,8 @@ struct device *device_create(const struct device_class *class, struct board *boa
     g_mutex_init(&dev->lock);
     if (class->flags & CLASS_LOOP)
         dev->loop = loop_new(board->threads ? dev->name : NULL);
+    if (class->virtio)
+        dev->virtio = virtio_new(dev);
     for (const struct option *option = class->options; option && option->name; option++)
         if (option->preset)
             option_set(dev, option, option->preset, NULL);
@@ -158,6 +161,10 @@ bool device_start(struct device *dev, GError **error)
     if (dev->pci)
         pci_start(dev);
     bool ok = !dev->class->init || dev->class->init(dev, error);
+    if (ok && dev->virtio)
+        ok = virtio_start(dev, error);
+    if (ok && dev->pci)
+        pci_started(dev);
     g_mutex_unlock(&dev->lock);
     if (!ok || !show_regions(dev, error))
         return false;
@@ -171,6 +178,8 @@ void device_destroy(struct device *dev)
         return;
     for (const struct region *r = dev->class->regions; r && r->kind != REGION_END; r++)
         bus_unmap(dev->board->bus, dev, r);
+    if (dev->virtio)
+        virtio_finish(dev);
     loop_free(dev->loop);
     if (dev->class->finish)
         dev->class->finish(dev);
@@ -189,6 +198,8 @@ void device_reset(struct device *dev)
     g_mutex_lock(&dev->lock);
     if (dev->pci)
         pci_reset(dev);
+    if (dev->virtio)
+        virtio_reset(dev);
     if (dev->class->reset)
         dev->class->reset(dev);
     g_mutex_unlock(&dev->lock);
@@ -198,7 +209,9 @@ void device_save(struct device *dev, GByteArray *out)
 {
     g_mutex_lock(&dev->lock);
     if (dev->pci)
-        state_save(&pci_state, dev->pci, out);
+        pci_save(dev, out);
+    if (dev->virtio)
+        virtio_save(dev, out);
     state_save(&dev->class->state, dev, out);
     g_mutex_unlock(&dev->lock);
 }
@@ -206,10 +219,13 @@ void device_save(struct device *dev, GByteArray *out)
 bool device_load(struct device *dev, const uint8_t **in, size_t *length, GError **error)
 {
     g_mutex_lock(&dev->lock);
-    bool ok = !dev->pci || state_load(&pci_state, dev->pci, in, length, error);
+    bool ok = !dev->pci || pci_load(dev, in, length, error);
+    ok = ok && (!dev->virtio || state_load(&virtio_state, dev->virtio, in, length, error));
     ok = ok && state_load(&dev->class->state, dev, in, length, error);
     if (ok && dev->pci)
         pci_loaded(dev);
+    if (ok && dev->virtio)
+        virtio_loaded(dev);
     if (ok && dev->class->loaded)
         dev->class->loaded(dev);
     g_mutex_unlock(&dev->lock);

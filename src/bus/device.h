@@ -160,6 +160,7 @@ struct device {
     uint64_t base;            /* added to the base of its port and MMIO regions */
     struct pci_function *pci; /* NULL when it is no PCI function */
     struct virtio *virtio;    /* NULL when it is no virtio device */
+    bool packed;              /* it offers packed virtqueues (VIRTIO_OPTION_PACKED) */
     struct loop *loop;        /* NULL when its class has no data plane */
 };
 

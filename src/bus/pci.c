@@ -5,6 +5,7 @@
 #include "bus/pci.h"
 
 #include "base/error.h"
+#include "bus/msix.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ enum {
     MSI_ENABLE = 1,
     MSI_64BIT = 0x80,
 };
-enum { CAPABILITY_MSI = 0x05, STATUS_CAPABILITIES = 0x10, ROM_ENABLE = 1 };
+enum { CAPABILITY_MSI = 0x05, STATUS_CAPABILITIES = 0x10, ROM_ENABLE = 1, FIRST_CAPABILITY = 0x40 };
 
 static const struct field pci_fields[] = {
     SAVED_ARRAY(struct pci_regs, config),
@@ -138,6 +139,11 @@ static bool bar_decodes(const struct pci_function *pci, unsigned bar, uint64_t *
            (kind == BAR_PORTS || is_wide(kind) || base + pci->bars[bar].size <= 4 * GIB - 4096);
 }
 
+bool pci_bar_address(const struct device *dev, unsigned bar, uint64_t *address)
+{
+    return dev->pci->bars[bar].size && bar_decodes(dev->pci, bar, address);
+}
+
 static void bar_hide(struct pci_function *pci, struct bar *bar)
 {
     if (!bar->shown)
@@ -214,7 +220,8 @@ static void intx_update(struct pci_function *pci)
     uint8_t *status = &pci->regs.config[PCI_STATUS];
     *status = (uint8_t)((*status & ~PCI_STATUS_INTX) | (pci->level ? PCI_STATUS_INTX : 0));
     bool masked = pci_get(pci->dev, PCI_COMMAND, 2) & PCI_COMMAND_NO_INTX;
-    irq_set(pci->intx, pci->level && !masked && !pci_msi_enabled(pci->dev));
+    irq_set(pci->intx,
+            pci->level && !masked && !pci_msi_enabled(pci->dev) && !pci_msix_enabled(pci->dev));
 }
 
 static void msi_send(struct device *dev)
@@ -255,6 +262,8 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, u
     if (!dev || offset + width > PCI_CONFIG_SIZE)
         return value;
     g_mutex_lock(&dev->lock);
+    if (dev->pci->class->config_read)
+        dev->pci->class->config_read(dev, offset, width);
     value = pci_get(dev, offset, width);
     g_mutex_unlock(&dev->lock);
     return value;
@@ -271,6 +280,7 @@ static void config_write(struct pci_function *pci, unsigned offset, unsigned wid
     }
     bars_update(pci);
     intx_update(pci);
+    msix_update(dev);
     if (pci->class->config_written)
         pci->class->config_written(dev, offset, width);
 }
@@ -301,7 +311,6 @@ void pci_place(struct device *dev, unsigned devfn, struct irq *intx)
 static void write_identity(struct device *dev)
 {
     const struct pci_class *class = dev->pci->class;
-    memset(&dev->pci->regs, 0, sizeof dev->pci->regs);
     pci_put(dev, PCI_VENDOR, 2, class->vendor);
     pci_put(dev, PCI_DEVICE, 2, class->device);
     pci_put(dev, PCI_REVISION, 1, class->revision);
@@ -314,10 +323,8 @@ static void write_identity(struct device *dev)
         if (dev->pci->bars[bar].size)
             pci_put(dev, bar_offset(bar), 4, bar_type(dev->pci, bar));
     if (class->msi_offset) {
-        pci_put(dev, class->msi_offset, 1, CAPABILITY_MSI);
-        pci_put(dev, class->msi_offset + MSI_CONTROL, 2, MSI_64BIT);
-        pci_put(dev, PCI_CAPABILITIES, 1, class->msi_offset);
-        pci_put(dev, PCI_STATUS, 1, STATUS_CAPABILITIES);
+        dev->pci->free = class->msi_offset;
+        pci_put(dev, pci_capability(dev, CAPABILITY_MSI, MSI_SIZE) + MSI_CONTROL, 2, MSI_64BIT);
     }
 }
 
@@ -338,11 +345,30 @@ static void write_masks(struct pci_function *pci)
         pci->mask[m->offset] |= m->mask;
 }
 
+unsigned pci_capability(struct device *dev, uint8_t id, unsigned length)
+{
+    struct pci_function *pci = dev->pci;
+    unsigned offset = pci->free, link = pci->capability ? pci->capability + 1 : PCI_CAPABILITIES;
+    g_assert(offset + length <= PCI_HEADER_SIZE); /* classes are ours */
+    pci_put(dev, offset, 1, id);
+    pci_put(dev, link, 1, offset);
+    pci_put(dev, PCI_STATUS, 1, STATUS_CAPABILITIES);
+    pci->capability = offset;
+    pci->free = (offset + length + 3) & ~3u;
+    return offset;
+}
+
 void pci_start(struct device *dev)
 {
     struct pci_function *pci = dev->pci;
+    pci->free = FIRST_CAPABILITY;
     write_identity(dev);
     write_masks(pci);
+    if (pci->class->msix_bar) {
+        pci->msix = g_new0(struct msix, 1);
+        pci->bars[pci->class->msix_bar].region = &msix_region;
+        bar_size(pci, pci->class->msix_bar, MSIX_BAR_SIZE);
+    }
     for (const struct region *r = dev->class->regions; r && r->kind != REGION_END; r++)
         if (r->kind == REGION_BAR) {
             pci->bars[r->base].region = r;
@@ -351,10 +377,24 @@ void pci_start(struct device *dev)
     dev->board->pci->functions[pci->devfn] = dev;
 }
 
+void pci_started(struct device *dev)
+{
+    memcpy(dev->pci->fresh, dev->pci->regs.config, sizeof dev->pci->fresh);
+}
+
+/* As after power-up. */
+static void write_fresh(struct pci_function *pci)
+{
+    memset(&pci->regs, 0, sizeof pci->regs);
+    memcpy(pci->regs.config, pci->fresh, sizeof pci->fresh);
+}
+
 void pci_reset(struct device *dev)
 {
     dev->pci->level = false;
-    write_identity(dev);
+    if (dev->pci->msix)
+        msix_reset(dev);
+    write_fresh(dev->pci);
     bars_update(dev->pci);
     intx_update(dev->pci);
 }
@@ -364,7 +404,7 @@ void pci_loaded(struct device *dev)
     struct pci_function *pci = dev->pci;
     g_autofree struct pci_regs *loaded = g_new(struct pci_regs, 1);
     *loaded = pci->regs;
-    write_identity(dev); /* a hostile file sets no bit that software could not */
+    write_fresh(pci); /* a hostile file sets no bit that software could not */
     for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
         uint8_t settable = pci->mask[i] | pci->clear[i];
         pci->regs.config[i] =
@@ -374,11 +414,27 @@ void pci_loaded(struct device *dev)
     intx_update(pci);
 }
 
+void pci_save(struct device *dev, GByteArray *out)
+{
+    state_save(&pci_state, dev->pci, out);
+    if (dev->pci->msix)
+        state_save(&msix_state, dev->pci->msix, out);
+}
+
+bool pci_load(struct device *dev, const uint8_t **in, size_t *length, GError **error)
+{
+    if (!state_load(&pci_state, dev->pci, in, length, error))
+        return false;
+    return !dev->pci->msix || state_load(&msix_state, dev->pci->msix, in, length, error);
+}
+
 void pci_finish(struct device *dev)
 {
     struct pci_function *pci = dev->pci;
     for (unsigned i = 0; i < PCI_BARS; i++)
         bar_hide(pci, &pci->bars[i]);
+    pci_msix_release(dev);
+    g_free(pci->msix);
     free(pci->bars[PCI_ROM].host);
     dev->board->pci->functions[pci->devfn] = NULL;
     g_free(pci);

@@ -49,8 +49,8 @@ struct pci_class {
     uint8_t interrupt_pin; /* 0: none, 1: INTA ... */
     enum bar_kind bars[6];
     uint8_t msi_offset; /* of an MSI capability with one 64-bit vector; 0: none */
-    /* The memory BAR with the MSI-X table and PBA (the framework's own region; 4 KiB, 64 KiB with
-     * more than 120 vectors); 0: no MSI-X. The device sets the number of vectors in init. */
+    /* The memory BAR, not 0, with the MSI-X table and PBA (the framework's own region of 4 KiB); 0:
+     * no MSI-X. The device sets the number of vectors in init. */
     uint8_t msix_bar;
     bool multifunction;
     /* Configuration space of the device's own (0x40 and up): bytes that software may write, by a
@@ -85,8 +85,11 @@ struct pci_function {
         uint64_t shown_at; /* where it is mapped now */
         bool shown;
     } bars[PCI_BARS];
-    bool level;           /* INTx as the device drives it */
-    struct pci_regs regs; /* saved */
+    bool level;                     /* INTx as the device drives it */
+    struct msix *msix;              /* NULL: it has none */
+    unsigned capability, free;      /* offsets of the last one, and of the room behind it */
+    uint8_t fresh[PCI_HEADER_SIZE]; /* the header and capabilities after reset */
+    struct pci_regs regs;           /* saved */
 };
 
 struct pci_bus;
@@ -126,7 +129,7 @@ void pci_interrupt(struct device *dev, bool level);
 /* Appends a capability of `length` bytes, of which the first is `id` and the second the link; gives
  * its offset. The bytes after it are the device's to fill (pci_put) and are kept over a reset. */
 unsigned pci_capability(struct device *dev, uint8_t id, unsigned length);
-/* This many vectors, 1 to 2048; for classes with msix_bar. */
+/* This many vectors, 1 to 128; for classes with msix_bar. */
 void pci_msix_vectors(struct device *dev, unsigned vectors);
 
 bool pci_msix_enabled(const struct device *dev);
@@ -150,6 +153,9 @@ bool pci_write(struct device *dev, gpa to, const void *from, size_t length);
 
 /* Called by the framework (device.c), under the device's lock. */
 void pci_start(struct device *dev);
+void pci_started(struct device *dev); /* after init: what is there now is what reset restores */
+void pci_save(struct device *dev, GByteArray *out);
+bool pci_load(struct device *dev, const uint8_t **in, size_t *length, GError **error);
 void pci_reset(struct device *dev);
 void pci_loaded(struct device *dev);
 void pci_finish(struct device *dev);

@@ -69,6 +69,12 @@ struct virtio_class {
         .config_written = virtio_config_written, .config_read = virtio_config_read                 \
     }
 extern const struct region virtio_regions[];
+/* For device_class.options. */
+#define VIRTIO_OPTION_PACKED                                                                       \
+    {                                                                                              \
+        "packed", "offer packed virtqueues", OPTION_BOOL, offsetof(struct device, packed), "off",  \
+            0, 0                                                                                   \
+    }
 void virtio_config_written(struct device *dev, unsigned offset, unsigned width);
 void virtio_config_read(struct device *dev, unsigned offset, unsigned width);
 

@@ -11,7 +11,7 @@
 
 enum {
     VIRTQUEUE_MAX = 1024,  /* entries of a ring at most */
-    CHAIN_SEGMENTS = 1024, /* of one chain at most, and never more than the ring's size + 2 */
+    CHAIN_SEGMENTS = 1024, /* of one chain at most */
     VIRTQUEUE_BATCH = 64,  /* chains that a device takes in one turn, so that others have theirs */
 };
 
@@ -26,9 +26,10 @@ struct chain {
     uint32_t out_bytes, in_bytes;
     uint32_t written; /* bytes put into `in` so far by chain_write; virtqueue_push tells */
     /* the queue's */
-    uint16_t id, descriptors;
-    uint16_t segments;
-    bool logged; /* some of it lies in memory with a dirty log */
+    uint16_t id, descriptors; /* of the ring */
+    uint16_t segments, room;
+    struct iovec *list; /* `segments` of `room` */
+    uint8_t *status;    /* chain_cut_status */
     struct chain *next;
 };
 
@@ -42,8 +43,8 @@ bool chain_write(struct chain *chain, const void *from, size_t length);
 /* Cuts the last byte off `in` (a status at the end, section 5.2.6); false when there is none. It is
  * set by virtqueue_push_status. */
 bool chain_cut_status(struct chain *chain);
-/* The guest's address of a segment of `in`, of a chain that nothing was taken from. */
-gpa chain_in_address(const struct chain *chain, unsigned segment);
+/* The guest's address of segment `segment` of `in`; false when there is none. */
+bool chain_in_address(const struct chain *chain, unsigned segment, gpa *at);
 
 /* The next request, or NULL: none, or the queue is off. */
 struct chain *virtqueue_pop(struct virtqueue *queue);

@@ -346,6 +346,7 @@ static void step(struct command *command)
         job->kind = JOB_DONE;
         break;
     case DISK_DISCARD:
+    case DISK_WRITE_ZEROES: /* not asked for by any ATA command here */
         ata_discarded(&command->port->drive, job);
         break;
     }

@@ -152,6 +152,26 @@ int kvm_vm_set_routing(const struct kvm_vm *vm, const struct kvm_irq_routing *ro
     return call_with(vm->fd, KVM_SET_GSI_ROUTING, routing);
 }
 
+int kvm_vm_irqfd(const struct kvm_vm *vm, int fd, uint32_t gsi, bool on)
+{
+    struct kvm_irqfd irqfd = {
+        .fd = (uint32_t)fd,
+        .gsi = gsi,
+        .flags = on ? 0 : KVM_IRQFD_FLAG_DEASSIGN,
+    };
+    return call_with(vm->fd, KVM_IRQFD, &irqfd);
+}
+
+int kvm_vm_ioeventfd(const struct kvm_vm *vm, int fd, uint64_t address, bool on)
+{
+    struct kvm_ioeventfd ioeventfd = {
+        .addr = address,
+        .fd = fd,
+        .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN,
+    };
+    return call_with(vm->fd, KVM_IOEVENTFD, &ioeventfd);
+}
+
 int kvm_vm_get_clock(const struct kvm_vm *vm, struct kvm_clock_data *clock)
 {
     return call_with(vm->fd, KVM_GET_CLOCK, clock);

@@ -68,6 +68,11 @@ int kvm_vm_dirty_log(const struct kvm_vm *vm, uint32_t slot, void *bitmap);
 int kvm_vm_split_irqchip(const struct kvm_vm *vm, unsigned pins);
 int kvm_vm_signal_msi(const struct kvm_vm *vm, uint64_t address, uint32_t data);
 int kvm_vm_set_routing(const struct kvm_vm *vm, const struct kvm_irq_routing *routing);
+/* A write to the eventfd `fd` raises line `gsi`, as the routing says; or no longer does. */
+int kvm_vm_irqfd(const struct kvm_vm *vm, int fd, uint32_t gsi, bool on);
+/* A write of any width to `address` signals the eventfd `fd` instead of leaving the guest; or no
+ * longer does. */
+int kvm_vm_ioeventfd(const struct kvm_vm *vm, int fd, uint64_t address, bool on);
 
 int kvm_vm_get_clock(const struct kvm_vm *vm, struct kvm_clock_data *clock);
 int kvm_vm_set_clock(const struct kvm_vm *vm, const struct kvm_clock_data *clock);

@@ -13,6 +13,7 @@
 #include "block/raw.h"
 #include "bus/pci.h"
 #include "libkvm/kvm.h"
+#include "machine/interrupts.h"
 #include "machine/pc.h"
 #include "machine/streams.h"
 #include "vcpu/vcpu.h"
@@ -26,7 +27,6 @@
 #include <unistd.h>
 
 enum {
-    IOAPIC_PINS = 24,
     /* Four pages below the largest ROM (16 MiB below 4 GiB). */
     IDENTITY_MAP = 0xfeffc000,
     TSS_PAGES = 0xfeffd000,
@@ -54,6 +54,7 @@ struct machine {
     struct machine_files files;
     struct kvm kvm;
     struct kvm_vm vm;
+    struct interrupts interrupts;
     struct board board;
     struct pc pc;
     struct vcpus *vcpus;
@@ -134,32 +135,43 @@ static void board_request(void *opaque, struct device *dev, enum board_request w
 static void board_send_msi(void *opaque, uint64_t address, uint32_t data)
 {
     struct machine *m = opaque;
-    kvm_vm_signal_msi(&m->vm, address, data);
+    interrupts_send(&m->interrupts, address, data);
 }
 
 static void board_set_routes(void *opaque, const struct msi_route *routes, unsigned count)
 {
     struct machine *m = opaque;
-    struct {
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entry[IOAPIC_PINS];
-    } table = { .head = { .nr = 0 } };
-    if (!m->vcpus)
-        return; /* before the irqchip is there: nothing is routed at reset */
-    for (unsigned i = 0; i < count && i < IOAPIC_PINS; i++) {
-        if (routes[i].masked)
-            continue;
-        table.entry[table.head.nr++] = (struct kvm_irq_routing_entry){
-            .gsi = i,
-            .type = KVM_IRQ_ROUTING_MSI,
-            .u.msi = { .address_lo = (uint32_t)routes[i].address,
-                       .address_hi = (uint32_t)(routes[i].address >> 32),
-                       .data = routes[i].data },
-        };
-    }
-    int result = kvm_vm_set_routing(&m->vm, &table.head);
-    if (result < 0 && log_pass(m))
-        log_warn("ioapic", "KVM refuses the interrupt routes: %s", g_strerror(-result));
+    interrupts_set_pins(&m->interrupts, routes, count);
+}
+
+static int board_line_open(void *opaque)
+{
+    struct machine *m = opaque;
+    return interrupts_open_line(&m->interrupts);
+}
+
+static void board_line_route(void *opaque, int line, uint64_t address, uint32_t data)
+{
+    struct machine *m = opaque;
+    interrupts_route_line(&m->interrupts, line, address, data);
+}
+
+static void board_line_send(void *opaque, int line)
+{
+    struct machine *m = opaque;
+    interrupts_send_line(&m->interrupts, line);
+}
+
+static void board_line_close(void *opaque, int line)
+{
+    struct machine *m = opaque;
+    interrupts_close_line(&m->interrupts, line);
+}
+
+static bool board_doorbell(void *opaque, uint64_t address, int fd, bool on)
+{
+    struct machine *m = opaque;
+    return kvm_vm_ioeventfd(&m->vm, fd, address, on) == 0;
 }
 
 static uint64_t board_host_time(void *opaque)
@@ -168,8 +180,17 @@ static uint64_t board_host_time(void *opaque)
     return (uint64_t)(g_get_real_time() / G_USEC_PER_SEC);
 }
 
-static const struct board_ops board_ops = { board_request, board_send_msi, board_set_routes,
-                                            board_host_time };
+static const struct board_ops board_ops = {
+    .request = board_request,
+    .send_msi = board_send_msi,
+    .set_routes = board_set_routes,
+    .host_time = board_host_time,
+    .line_open = board_line_open,
+    .line_route = board_line_route,
+    .line_send = board_line_send,
+    .line_close = board_line_close,
+    .doorbell = board_doorbell,
+};
 
 static void vcpu_crashed(void *opaque, const char *report)
 {
@@ -195,11 +216,6 @@ static void disk_is_full(void *opaque, struct disk *disk, int error)
 
 /* --- making --------------------------------------------------------------------------------- */
 
-static bool show(struct guest *guest, gpa at, uint64_t size, void *host, unsigned flags)
-{
-    return !size || guest_slot_set(guest, guest_slot_new(guest), at, size, host, flags);
-}
-
 /* RAM but for the legacy hole, whose upper part the host bridge manages, and the ROM below 4 GiB.
  */
 static bool make_memory(struct machine *m, GError **error)
@@ -212,13 +228,9 @@ static bool make_memory(struct machine *m, GError **error)
                        "the firmware has %zu bytes: a ROM image has 64 KiB to 16 MiB, in whole "
                        "4 KiB pages",
                        rom_size);
-    uint64_t low = guest_low_ram(guest), high = guest_high_ram(guest);
-    if (!show(guest, GPA(0), LEGACY_BASE, guest_ram_host(guest, GPA(0), LEGACY_BASE), 0) ||
-        !show(guest, GPA(LEGACY_END), low - LEGACY_END,
-              guest_ram_host(guest, GPA(LEGACY_END), low - LEGACY_END), 0) ||
-        !show(guest, GPA(HIGH_RAM_BASE), high, guest_ram_host(guest, GPA(HIGH_RAM_BASE), high),
-              0) ||
-        !show(guest, GPA(4 * GIB - rom_size), rom_size, rom, SLOT_READONLY))
+    if (!guest_show_ram(guest) ||
+        !guest_slot_set(guest, guest_slot_new(guest), GPA(4 * GIB - rom_size), rom_size, rom,
+                        SLOT_READONLY))
         return hv_fail(error, HV_HOST, "KVM does not take the guest's memory");
     return true;
 }
@@ -260,6 +272,7 @@ static bool make_vcpus(struct machine *m, GError **error)
         .events = &vcpu_events,
         .opaque = m,
     };
+    m->interrupts.ready = true;
     m->vcpus = vcpus_new(&host, (unsigned)m->config->cpus, m->config->cpu, error);
     if (!m->vcpus)
         return false;
@@ -291,6 +304,7 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
     };
     if (!m->board.guest || !make_vm(m, error))
         return NULL; /* the process ends with it */
+    interrupts_init(&m->interrupts, &m->vm);
     guest_set_provider(m->board.guest, &slots, m);
     if (!make_memory(m, error) || !pc_build(&m->pc, &m->board, config, files, error) ||
         !make_vcpus(m, error))

@@ -21,6 +21,7 @@ struct guest {
     uint64_t size, low;
     uint8_t *ram;
     int fd;
+    bool shown; /* guest_show_ram was called: what it shows needs no lock */
 
     GMutex lock; /* protects what follows; a leaf */
     struct slot slots[MAX_SLOTS];
@@ -96,6 +97,20 @@ void *guest_ram_host(struct guest *guest, gpa at, uint64_t size)
         end = guest->size;
     }
     return offset < end && size <= end - offset ? guest->ram + offset : NULL;
+}
+
+static bool show(struct guest *guest, uint64_t at, uint64_t size)
+{
+    return !size || guest_slot_set(guest, guest_slot_new(guest), GPA(at), size,
+                                   guest_ram_host(guest, GPA(at), size), 0);
+}
+
+bool guest_show_ram(struct guest *guest)
+{
+    guest->shown = show(guest, 0, LEGACY_BASE) &&
+                   show(guest, LEGACY_END, guest->low - LEGACY_END) &&
+                   show(guest, HIGH_RAM_BASE, guest_high_ram(guest));
+    return guest->shown;
 }
 
 unsigned guest_slot_new(struct guest *guest)
@@ -179,6 +194,19 @@ static struct slot *slot_at(struct guest *guest, uint64_t at, uint64_t *left)
     return NULL;
 }
 
+/* RAM that is always shown at its place; NULL for all else. */
+static uint8_t *plain(const struct guest *guest, uint64_t at, uint64_t length)
+{
+    uint64_t offset = at, end = guest->low;
+    if (at < LEGACY_END) {
+        end = LEGACY_BASE;
+    } else if (at >= HIGH_RAM_BASE) {
+        offset = at - HIGH_RAM_BASE + guest->low;
+        end = guest->size;
+    }
+    return guest->shown && offset < end && length <= end - offset ? guest->ram + offset : NULL;
+}
+
 static void mark(struct slot *slot, uint64_t offset, uint64_t length)
 {
     if (!slot->written || !length)
@@ -206,7 +234,11 @@ static bool covered(struct guest *guest, uint64_t at, uint64_t length, bool writ
 
 static bool copy(struct guest *guest, uint64_t at, void *buffer, uint64_t length, bool write)
 {
-    uint8_t *local = buffer;
+    uint8_t *local = buffer, *host = plain(guest, at, length);
+    if (host && length) {
+        memcpy(write ? host : local, write ? local : host, length);
+        return true;
+    }
     g_mutex_lock(&guest->lock);
     bool ok = covered(guest, at, length, write);
     while (ok && length) {
@@ -283,4 +315,38 @@ void guest_span_written(struct guest *guest, gpa at, size_t length)
         length -= left;
     }
     g_mutex_unlock(&guest->lock);
+}
+
+void *guest_host(struct guest *guest, gpa at, size_t length, bool write)
+{
+    void *host = plain(guest, at.raw, length);
+    struct iovec iov;
+    unsigned used = 0;
+    if (host || !guest_span(guest, at, length, write, &iov, &used, 1) || !used)
+        return host;
+    return iov.iov_base;
+}
+
+bool guest_address(struct guest *guest, const void *host, gpa *at)
+{
+    bool found = false;
+    g_mutex_lock(&guest->lock);
+    for (unsigned i = 0; i < guest->count && !found; i++) {
+        const struct slot *slot = &guest->slots[i];
+        uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)slot->host);
+        found = offset < slot->size;
+        if (found)
+            *at = GPA(slot->base + offset);
+    }
+    g_mutex_unlock(&guest->lock);
+    return found;
+}
+
+void guest_host_written(struct guest *guest, const void *host, size_t length)
+{
+    gpa at;
+    /* No slot of RAM has a log; video memory has. */
+    if ((uintptr_t)host - (uintptr_t)guest->ram < guest->size || !guest_address(guest, host, &at))
+        return;
+    guest_span_written(guest, at, length);
 }

@@ -91,6 +91,10 @@ uint64_t guest_high_ram(const struct guest *guest); /* the size of RAM above 4 G
  * range is not in RAM. Only for who makes slots. */
 void *guest_ram_host(struct guest *guest, gpa at, uint64_t size);
 
+/* Makes the slots of all RAM but the legacy hole (LEGACY_BASE to LEGACY_END), which stay as long as
+ * the machine lives. False when the hypervisor refuses. */
+bool guest_show_ram(struct guest *guest);
+
 /* A new slot number, with nothing in it. */
 unsigned guest_slot_new(struct guest *guest);
 /* Puts, moves or (size 0) removes a slot. Page-aligned, and apart from all other slots: false, and
@@ -115,3 +119,11 @@ bool guest_span(struct guest *guest, gpa at, size_t length, bool write, struct i
                 unsigned *used, unsigned room);
 /* Payload was put into a span got with write: tells dirty tracking. */
 void guest_span_written(struct guest *guest, gpa at, size_t length);
+
+/* The same for rings and their payload, which come in single pieces: host memory for a range, or
+ * NULL when it is not in one piece, or not writable RAM (readable, when !write). */
+void *guest_host(struct guest *guest, gpa at, size_t length, bool write);
+void guest_host_written(struct guest *guest, const void *host, size_t length);
+/* The address at which the guest sees host memory got with guest_host or guest_span; false when it
+ * does not see it any more. */
+bool guest_address(struct guest *guest, const void *host, gpa *at);

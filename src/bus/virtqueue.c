@@ -1,0 +1,330 @@
+/* Virtqueues; see virtqueue.h. What is common to both kinds of ring: the pool of chains, and how a
+ * chain is made of descriptors. The rings themselves: ring-split.c and ring-packed.c. */
+#include "bus/virtqueue.h"
+
+#include "bus/ring.h"
+#include "bus/virtio.h"
+
+#include <string.h>
+
+/* --- chains --------------------------------------------------------------------------------- */
+
+void *chain_request(struct chain *chain)
+{
+    return chain + 1;
+}
+
+struct chain *chain_of(struct virtqueue *queue, void *request)
+{
+    (void)queue;
+    return (struct chain *)request - 1;
+}
+
+static size_t rounded(size_t size)
+{
+    return (size + 15) & ~(size_t)15;
+}
+
+static struct iovec *own_list(struct virtqueue *queue, struct chain *chain)
+{
+    return (struct iovec *)((uint8_t *)(chain + 1) + rounded(queue->class->request_size));
+}
+
+static struct chain *chain_at(struct virtqueue *queue, unsigned i)
+{
+    return (struct chain *)((uint8_t *)queue->pool + i * queue->stride);
+}
+
+/* Never more than the ring's size are out: each holds a descriptor of the ring. */
+static struct chain *chain_new(struct virtqueue *queue)
+{
+    struct chain *chain = queue->idle;
+    if (chain) {
+        queue->idle = chain->next;
+    } else if (queue->made < queue->size) {
+        chain = chain_at(queue, queue->made++);
+        chain->queue = queue;
+        chain->list = own_list(queue, chain);
+        chain->room = RING_OWN_SEGMENTS;
+    }
+    return chain;
+}
+
+static void chain_forget(struct virtqueue *queue, struct chain *chain)
+{
+    chain->next = queue->idle;
+    queue->idle = chain;
+}
+
+/* Room for the longest chain that may be, for one that is longer than most. */
+static bool chain_grow(struct chain *chain)
+{
+    struct iovec *list = g_try_new(struct iovec, CHAIN_SEGMENTS);
+    if (!list || chain->room > RING_OWN_SEGMENTS) {
+        g_free(list);
+        return false;
+    }
+    memcpy(list, chain->list, chain->segments * sizeof *list);
+    chain->list = list;
+    chain->room = CHAIN_SEGMENTS;
+    return true;
+}
+
+static bool chain_span(struct chain *chain, uint64_t at, uint32_t length, bool in)
+{
+    struct virtqueue *queue = chain->queue;
+    unsigned used = chain->segments;
+    void *host = guest_host(queue->guest, GPA(at), length, in);
+    if (host && used < chain->room) {
+        chain->list[used] = (struct iovec){ host, length };
+        chain->segments++;
+        return true;
+    }
+    /* Spans join neighbours, and a chain's two lists are not neighbours. */
+    unsigned start = in ? chain->out_count : 0;
+    used -= start;
+    if (!guest_span(queue->guest, GPA(at), length, in, chain->list + start, &used,
+                    chain->room - start))
+        return false;
+    chain->segments = (uint16_t)(start + used);
+    return true;
+}
+
+const char *ring_add(struct chain *chain, uint64_t at, uint32_t length, bool in)
+{
+    uint32_t *bytes = in ? &chain->in_bytes : &chain->out_bytes;
+    if (!in && chain->in_bytes)
+        return "a readable buffer behind a writable one";
+    if (!length)
+        return NULL;
+    if (__builtin_add_overflow(*bytes, length, bytes))
+        return "a chain of 4 GiB or more";
+    if (!chain_span(chain, at, length, in) &&
+        (!chain_grow(chain) || !chain_span(chain, at, length, in)))
+        return "a buffer outside RAM, or too many of them";
+    if (!in)
+        chain->out_count = chain->segments;
+    return NULL;
+}
+
+/* --- taking from a chain -------------------------------------------------------------------- */
+
+static void take(struct iovec **list, unsigned *count, void *local, size_t length, bool in)
+{
+    while (length) {
+        struct iovec *first = *list;
+        size_t n = MIN(length, first->iov_len);
+        if (in)
+            memcpy(first->iov_base, local, n);
+        else
+            memcpy(local, first->iov_base, n);
+        local = (uint8_t *)local + n;
+        first->iov_base = (uint8_t *)first->iov_base + n;
+        first->iov_len -= n;
+        length -= n;
+        if (!first->iov_len) {
+            ++*list;
+            --*count;
+        }
+    }
+}
+
+bool chain_read(struct chain *chain, void *to, size_t length)
+{
+    if (length > chain->out_bytes)
+        return false;
+    take(&chain->out, &chain->out_count, to, length, false);
+    chain->out_bytes -= (uint32_t)length;
+    return true;
+}
+
+bool chain_write(struct chain *chain, const void *from, size_t length)
+{
+    if (length > chain->in_bytes)
+        return false;
+    for (size_t left = length, i = 0; left; i++) {
+        size_t n = MIN(left, chain->in[i].iov_len);
+        guest_host_written(chain->queue->guest, chain->in[i].iov_base, n);
+        left -= n;
+    }
+    take(&chain->in, &chain->in_count, (void *)(uintptr_t)from, length, true);
+    chain->in_bytes -= (uint32_t)length;
+    chain->written += (uint32_t)length;
+    return true;
+}
+
+bool chain_cut_status(struct chain *chain)
+{
+    if (!chain->in_bytes)
+        return false;
+    struct iovec *last = &chain->in[chain->in_count - 1];
+    chain->status = (uint8_t *)last->iov_base + --last->iov_len;
+    chain->in_bytes--;
+    if (!last->iov_len)
+        chain->in_count--;
+    return true;
+}
+
+bool chain_in_address(const struct chain *chain, unsigned segment, gpa *at)
+{
+    return segment < chain->in_count &&
+           guest_address(chain->queue->guest, chain->in[segment].iov_base, at);
+}
+
+/* --- the queue ------------------------------------------------------------------------------ */
+
+struct chain *virtqueue_pop(struct virtqueue *queue)
+{
+    if (!virtqueue_pending(queue))
+        return NULL;
+    struct chain *chain = chain_new(queue);
+    const char *wrong = chain ? NULL : "more chains than the ring has entries";
+    if (!wrong) {
+        chain->out_count = chain->in_count = chain->segments = 0;
+        chain->out_bytes = chain->in_bytes = chain->written = 0;
+        chain->status = NULL;
+        wrong = queue->ops->take(queue, chain);
+    }
+    if (wrong) {
+        if (chain)
+            chain_forget(queue, chain);
+        virtio_broken(queue->dev, wrong);
+        return NULL;
+    }
+    chain->out = chain->list;
+    chain->in = chain->list + chain->out_count;
+    chain->in_count = chain->segments - chain->out_count;
+    queue->in_flight++;
+    return chain;
+}
+
+bool virtqueue_pending(const struct virtqueue *queue)
+{
+    return queue->active && queue->ops->pending(queue);
+}
+
+void virtqueue_unpop(struct chain *chain)
+{
+    struct virtqueue *queue = chain->queue;
+    if (queue->active)
+        queue->ops->put_back(queue, chain);
+    chain_forget(queue, chain);
+    queue->in_flight--;
+    virtio_drained(queue->dev);
+}
+
+void virtqueue_push(struct chain *chain, uint32_t written)
+{
+    struct virtqueue *queue = chain->queue;
+    if (queue->active) {
+        queue->ops->give(queue, chain, written);
+        queue->given = true;
+    }
+    chain_forget(queue, chain);
+    queue->in_flight--;
+    if (!queue->active)
+        virtio_drained(queue->dev);
+}
+
+void virtqueue_push_status(struct chain *chain, uint32_t written, uint8_t status)
+{
+    *chain->status = status;
+    guest_host_written(chain->queue->guest, chain->status, 1);
+    virtqueue_push(chain, written + 1);
+}
+
+void virtqueue_flush(struct virtqueue *queue)
+{
+    if (!queue->given)
+        return;
+    queue->given = false;
+    if (queue->active && queue->ops->publish(queue))
+        virtio_interrupt(queue->dev, queue->index);
+}
+
+unsigned virtqueue_in_flight(const struct virtqueue *queue)
+{
+    return queue->in_flight;
+}
+
+unsigned virtqueue_index(const struct virtqueue *queue)
+{
+    return queue->index;
+}
+
+/* --- for virtio.c --------------------------------------------------------------------------- */
+
+struct virtqueue *virtqueue_new(struct device *dev, unsigned index,
+                                const struct virtio_queue_class *class)
+{
+    struct virtqueue *queue = g_new0(struct virtqueue, 1);
+    queue->dev = dev;
+    queue->guest = dev->board->guest;
+    queue->index = index;
+    queue->class = class;
+    queue->stride = sizeof(struct chain) + rounded(class->request_size) +
+                    RING_OWN_SEGMENTS * sizeof(struct iovec);
+    return queue;
+}
+
+static void free_pool(struct virtqueue *queue)
+{
+    for (unsigned i = 0; i < queue->made; i++)
+        if (chain_at(queue, i)->room > RING_OWN_SEGMENTS)
+            g_free(chain_at(queue, i)->list);
+    g_clear_pointer(&queue->pool, g_free);
+    queue->idle = NULL;
+    queue->made = 0;
+}
+
+void virtqueue_free(struct virtqueue *queue)
+{
+    if (!queue)
+        return;
+    free_pool(queue);
+    g_free(queue);
+}
+
+const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *setup)
+{
+    if (!setup->size || setup->size > queue->class->size)
+        return "a queue size that was not offered";
+    free_pool(queue);
+    queue->size = setup->size;
+    queue->event_idx = setup->event_idx;
+    queue->indirect = setup->indirect;
+    queue->next_avail = setup->next_avail;
+    queue->next_used = setup->next_used;
+    queue->given = false;
+    queue->unsignalled = 0;
+    queue->ops = setup->packed ? &ring_packed : &ring_split;
+    const char *wrong = queue->ops->enable(queue, setup);
+    if (!wrong && !(queue->pool = g_try_malloc0_n(queue->size, queue->stride)))
+        wrong = "the host has no memory for its requests";
+    queue->active = !wrong;
+    return wrong;
+}
+
+void virtqueue_disable(struct virtqueue *queue)
+{
+    queue->active = false;
+    if (!queue->in_flight)
+        free_pool(queue);
+}
+
+void virtqueue_positions(const struct virtqueue *queue, uint16_t *next_avail, uint16_t *next_used)
+{
+    *next_avail = queue->ops->position(queue);
+    *next_used = queue->next_used;
+}
+
+bool virtqueue_is_active(const struct virtqueue *queue)
+{
+    return queue->active;
+}
+
+void virtqueue_notify(struct virtqueue *queue, bool on)
+{
+    if (queue->active)
+        queue->ops->notify(queue, on);
+}

@@ -1,0 +1,119 @@
+/* Messages, routes and lines; see interrupts.h. */
+#include "machine/interrupts.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+void interrupts_init(struct interrupts *in, const struct kvm_vm *vm)
+{
+    in->vm = vm;
+    g_mutex_init(&in->lock);
+    for (unsigned i = 0; i < IOAPIC_PINS; i++)
+        in->pins[i].masked = true;
+    for (unsigned i = 0; i < LINES; i++)
+        in->lines[i].fd = -1;
+}
+
+void interrupts_send(struct interrupts *in, uint64_t address, uint32_t data)
+{
+    kvm_vm_signal_msi(in->vm, address, data);
+}
+
+static struct kvm_irq_routing_entry entry(uint32_t gsi, uint64_t address, uint32_t data)
+{
+    return (struct kvm_irq_routing_entry){
+        .gsi = gsi,
+        .type = KVM_IRQ_ROUTING_MSI,
+        .u.msi = { .address_lo = (uint32_t)address,
+                   .address_hi = (uint32_t)(address >> 32),
+                   .data = data },
+    };
+}
+
+/* Hands the kernel the table. Locked. */
+static void commit(struct interrupts *in)
+{
+    struct {
+        struct kvm_irq_routing head;
+        struct kvm_irq_routing_entry entry[IOAPIC_PINS + LINES];
+    } table;
+    unsigned count = 0;
+    table.head = (struct kvm_irq_routing){ .nr = 0 };
+    for (uint32_t i = 0; i < IOAPIC_PINS; i++)
+        if (!in->pins[i].masked)
+            table.entry[count++] = entry(i, in->pins[i].address, in->pins[i].data);
+    for (uint32_t i = 0; i < LINES; i++)
+        if (in->lines[i].fd >= 0 && in->lines[i].routed)
+            table.entry[count++] = entry(IOAPIC_PINS + i, in->lines[i].address, in->lines[i].data);
+    table.head.nr = count;
+    int result = kvm_vm_set_routing(in->vm, &table.head);
+    if (result < 0 && log_limit_pass(&in->log, "interrupts"))
+        log_warn("interrupts", "KVM refuses the routes: %s", g_strerror(-result));
+    __atomic_store_n(&in->stale, false, __ATOMIC_RELEASE);
+}
+
+void interrupts_set_pins(struct interrupts *in, const struct msi_route *routes, unsigned count)
+{
+    if (!in->ready)
+        return; /* nothing is routed at reset */
+    g_mutex_lock(&in->lock);
+    for (unsigned i = 0; i < IOAPIC_PINS; i++)
+        in->pins[i] = i < count ? routes[i] : (struct msi_route){ .masked = true };
+    commit(in);
+    g_mutex_unlock(&in->lock);
+}
+
+int interrupts_open_line(struct interrupts *in)
+{
+    int number = -1;
+    g_mutex_lock(&in->lock);
+    for (int i = 0; i < LINES && number < 0; i++)
+        if (in->lines[i].fd < 0)
+            number = i;
+    if (number >= 0) {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        in->lines[number] = (struct line){ .fd = fd };
+        if (fd < 0 || kvm_vm_irqfd(in->vm, fd, (uint32_t)(IOAPIC_PINS + number), true) < 0) {
+            if (fd >= 0)
+                close(fd);
+            in->lines[number].fd = -1;
+            number = -1;
+        }
+    }
+    g_mutex_unlock(&in->lock);
+    return number;
+}
+
+void interrupts_route_line(struct interrupts *in, int number, uint64_t address, uint32_t data)
+{
+    g_mutex_lock(&in->lock);
+    struct line *line = &in->lines[number];
+    *line = (struct line){ .fd = line->fd, .routed = true, .address = address, .data = data };
+    __atomic_store_n(&in->stale, true, __ATOMIC_RELEASE);
+    g_mutex_unlock(&in->lock);
+}
+
+void interrupts_send_line(struct interrupts *in, int number)
+{
+    uint64_t one = 1;
+    if (__atomic_load_n(&in->stale, __ATOMIC_ACQUIRE)) {
+        g_mutex_lock(&in->lock);
+        if (in->stale)
+            commit(in);
+        g_mutex_unlock(&in->lock);
+    }
+    ssize_t ignored = write(in->lines[number].fd, &one, sizeof one); /* the caller's line */
+    (void)ignored;
+}
+
+void interrupts_close_line(struct interrupts *in, int number)
+{
+    g_mutex_lock(&in->lock);
+    struct line *line = &in->lines[number];
+    kvm_vm_irqfd(in->vm, line->fd, (uint32_t)(IOAPIC_PINS + number), false);
+    close(line->fd);
+    *line = (struct line){ .fd = -1 };
+    __atomic_store_n(&in->stale, true, __ATOMIC_RELEASE);
+    g_mutex_unlock(&in->lock);
+}

@@ -4,16 +4,13 @@
  * firmware adds where it put it. Numbers are little-endian in the tables, as on every host of hv.
  */
 #include "boot/boot.h"
+#include "boot/table-loader.h"
 
 #include <string.h>
 
 static const uint8_t dsdt[] = {
 #include "dsdt.inc"
 };
-
-#define RSDP_FILE   "etc/acpi/rsdp"
-#define TABLES_FILE "etc/acpi/tables"
-#define LOADER_FILE "etc/table-loader"
 
 /* Where the chipset answers. PMBASE is where SeaBIOS puts it. */
 enum {
@@ -178,31 +175,6 @@ struct waet {
     uint32_t flags;
 } __attribute__((packed));
 enum { WAET_PM_TIMER_GOOD = 2 }; /* one read is enough */
-
-/* A loader command. */
-enum { FILE_NAME = 56, ZONE_HIGH = 1, ZONE_FSEG = 2 };
-enum { COMMAND_ALLOCATE = 1, COMMAND_POINTER = 2, COMMAND_CHECKSUM = 3 };
-struct command {
-    uint32_t command;
-    union {
-        uint8_t all[124]; /* first, so that an initialiser clears it */
-        struct {
-            char file[FILE_NAME];
-            uint32_t align;
-            uint8_t zone;
-        } __attribute__((packed)) allocate;
-        struct {
-            char in[FILE_NAME], to[FILE_NAME];
-            uint32_t offset;
-            uint8_t size;
-        } __attribute__((packed)) pointer;
-        struct {
-            char file[FILE_NAME];
-            uint32_t offset, start, length;
-        } __attribute__((packed)) checksum;
-    };
-} __attribute__((packed));
-G_STATIC_ASSERT(sizeof(struct command) == 128);
 
 /* --- building ------------------------------------------------------------------------------- */
 

@@ -21,6 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Descriptors and the description's length are limited (FDS_MAX, hv-vmm). */
+enum { INITRDS_MAX = 32, APPEND_MAX = 16384 };
+
 struct launch {
     struct config *config;
     char *root, *dir; /* of all machines; of this one */
@@ -67,17 +70,21 @@ static bool check_name(const char *name, GError **error)
                          "--name %s: up to 40 letters, digits, dots and dashes are possible", name);
 }
 
-/* Is the image a disk or a CD? A CD becomes the first CD, anything else the first disk. */
+/* Is the image a disk, a CD or a kernel? A CD becomes the first CD, anything else the first disk.
+ */
 static bool resolve_image(struct config *config, GError **error)
 {
     struct image_info info;
     int fd = open(config->image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return hv_fail(error, HV_FAILED, "%s: %s", config->image, g_strerror(errno));
-    bool ok =
-        image_probe(fd, config->image, &info, error) && image_usable(&info, config->image, error);
+    bool ok = image_probe(fd, config->image, &info, error);
     close(fd);
-    if (!ok)
+    if (ok && info.kind == IMAGE_KERNEL && !config->kernel) {
+        config->kernel = g_strdup(config->image);
+        return true;
+    }
+    if (!ok || !image_usable(&info, config->image, error))
         return false;
     bool cd = info.kind == IMAGE_CD;
     struct drive *drive = g_new0(struct drive, 1);
@@ -102,10 +109,30 @@ static bool check_boot(const struct config *config, GError **error)
     return true;
 }
 
+/* What only goes with a kernel, and what does not go with one. */
+static bool check_kernel(const struct config *config, GError **error)
+{
+    const char *needs = config->initrds->len ? "--initrd"
+                        : config->append     ? "--append"
+                        : config->multiboot  ? "--multiboot"
+                                             : NULL;
+    const char *clash = config->firmware ? "--firmware" : config->boot ? "--boot" : NULL;
+    if (!config->kernel && needs)
+        return hv_fail(error, HV_USAGE, "%s is for a kernel: --kernel FILE names it", needs);
+    if (config->kernel && clash)
+        return hv_fail(error, HV_USAGE, "%s: a kernel is started without firmware: leave it out",
+                       clash);
+    if (config->initrds->len > INITRDS_MAX)
+        return hv_fail(error, HV_USAGE, "--initrd: at most %d are possible", INITRDS_MAX);
+    if (config->append && strlen(config->append) > APPEND_MAX)
+        return hv_fail(error, HV_USAGE, "--append: at most %d bytes are possible", APPEND_MAX);
+    return true;
+}
+
 bool launch_resolve(struct config *config, GError **error)
 {
     uint64_t host = host_memory();
-    if (config->image && !resolve_image(config, error))
+    if ((config->image && !resolve_image(config, error)) || !check_kernel(config, error))
         return false;
     if (!config->memory)
         config->memory = CLAMP(host / 4, 64 * MIB, 4 * GIB) / MIB * MIB;
@@ -126,7 +153,9 @@ bool launch_resolve(struct config *config, GError **error)
     if (!config->serial)
         config->serial = g_strdup(config->headless && isatty(0) && isatty(1) ? "stdio" : "none");
     if (!config->name)
-        config->name = name_from(config->image ? config->image : config->firmware);
+        config->name = name_from(config->image    ? config->image
+                                 : config->kernel ? config->kernel
+                                                  : config->firmware);
     return check_name(config->name, error) && check_boot(config, error);
 }
 
@@ -201,6 +230,45 @@ static bool open_firmware(struct launch *launch, GError **error)
     fd = open_rom(vga);
     if (fd >= 0)
         add_file(launch, "vga", fd);
+    return true;
+}
+
+static int open_boot_file(const char *option, const char *path, GError **error)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &info) < 0) {
+        hv_fail(error, HV_FAILED, "%s %s: %s", option, path, g_strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        hv_fail(error, HV_USAGE, "%s %s: a file is wanted, this is %s", option, path,
+                S_ISDIR(info.st_mode) ? "a directory" : "none");
+    } else {
+        return fd;
+    }
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* The kernel and its initrds instead of a firmware. With --multiboot, arguments follow the name. */
+static bool open_kernel(struct launch *launch, GError **error)
+{
+    const struct config *config = launch->config;
+    json_t *initrds = json_array();
+    json_object_set_new(launch->files, "initrds", initrds);
+    int fd = open_boot_file("--kernel", config->kernel, error);
+    if (fd < 0)
+        return false;
+    add_file(launch, "kernel", fd);
+    for (guint i = 0; i < config->initrds->len; i++) {
+        const char *text = g_ptr_array_index(config->initrds, i);
+        g_autofree char *path =
+            g_strndup(text, config->multiboot ? strcspn(text, " ") : strlen(text));
+        fd = open_boot_file("--initrd", path, error);
+        if (fd < 0)
+            return false;
+        json_array_append_new(initrds, json_integer(add_fd(launch, fd)));
+    }
     return true;
 }
 
@@ -378,7 +446,8 @@ struct launch *launch_prepare(struct config *config, GError **error)
     launch->disks = json_array();
     launch->images = g_string_new(NULL);
     open_log(launch);
-    bool ok = open_kvm(launch, error) && open_firmware(launch, error) &&
+    bool ok = open_kvm(launch, error) &&
+              (config->kernel ? open_kernel(launch, error) : open_firmware(launch, error)) &&
               claim_name(launch, error) && open_drives(launch, error) &&
               open_serial(launch, error) && listen_on(launch, "control", SOCK_STREAM, error) &&
               listen_on(launch, "display", SOCK_SEQPACKET, error);

@@ -20,6 +20,13 @@ const struct setting config_settings[] = {
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
     { "boot", 0, SETTING_STRING, AT(boot), "disk,cd", "what to boot from, in this order" },
     { "firmware", 0, SETTING_STRING, AT(firmware), "bios|FILE", "the firmware (SeaBIOS)" },
+    { "kernel", 0, SETTING_STRING, AT(kernel), "FILE",
+      "a kernel to start without firmware (Linux, ELF with PVH)" },
+    { "initrd", 0, SETTING_LIST, AT(initrds), "FILE",
+      "its initial RAM disk (repeatable: one after the other)" },
+    { "append", 0, SETTING_STRING, AT(append), "TEXT", "its command line" },
+    { "multiboot", 0, SETTING_BOOL, AT(multiboot), NULL,
+      "it is a multiboot kernel; --initrd 'FILE ARGUMENTS' are modules" },
     { "headless", 0, SETTING_BOOL, AT(headless), NULL, "no window; hv open NAME opens one later" },
     { "serial", 0, SETTING_STRING, AT(serial), "stdio|FILE|pty|none",
       "where the first serial port leads (headless on a terminal: stdio; else none)" },
@@ -48,6 +55,7 @@ struct config *config_new(void)
     config->disks = g_ptr_array_new_with_free_func(drive_free);
     config->cdroms = g_ptr_array_new_with_free_func(drive_free);
     config->devices = g_ptr_array_new_with_free_func(g_free);
+    config->initrds = g_ptr_array_new_with_free_func(g_free);
     return config;
 }
 
@@ -62,6 +70,7 @@ void config_free(struct config *config)
     g_ptr_array_unref(config->disks);
     g_ptr_array_unref(config->cdroms);
     g_ptr_array_unref(config->devices);
+    g_ptr_array_unref(config->initrds);
     g_free(config);
 }
 

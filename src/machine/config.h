@@ -24,8 +24,12 @@ struct config {
     char *cpu;        /* host,-feature,... */
     GPtrArray *disks; /* struct drive */
     GPtrArray *cdroms;
-    char *boot;     /* disk,cd */
-    char *firmware; /* "bios" or a file */
+    char *boot;         /* disk,cd */
+    char *firmware;     /* "bios" or a file */
+    char *kernel;       /* started without firmware; NULL: the firmware boots */
+    GPtrArray *initrds; /* char *: FILE, with multiboot FILE ARGUMENTS */
+    char *append;
+    bool multiboot;
     bool headless, throwaway, hpet;
     char *serial;       /* stdio, pty, none or a file */
     GPtrArray *devices; /* char *: CLASS[,option=value]... */

@@ -13,6 +13,7 @@
 #include "block/raw.h"
 #include "bus/pci.h"
 #include "libkvm/kvm.h"
+#include "machine/direct.h"
 #include "machine/interrupts.h"
 #include "machine/pc.h"
 #include "machine/streams.h"
@@ -281,12 +282,20 @@ static bool make_vcpus(struct machine *m, GError **error)
     return true;
 }
 
+/* Where a kernel is started without firmware: put it and its surroundings in place. */
+static bool make_kernel(struct machine *m, struct entry *entry, bool again, GError **error)
+{
+    return !m->files.kernel ||
+           direct_load(&m->pc, m->files.kernel, !m->config->headless, again, entry, error);
+}
+
 static gboolean read_mail(int fd, GIOCondition condition, void *data);
 
 struct machine *machine_new(const struct config *config, const struct machine_files *files,
                             GError **error)
 {
     struct machine *m = g_new0(struct machine, 1);
+    struct entry entry;
     m->config = config;
     m->files = *files;
     m->state = STATE_PAUSED;
@@ -307,7 +316,9 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
     interrupts_init(&m->interrupts, &m->vm);
     guest_set_provider(m->board.guest, &slots, m);
     if (!make_memory(m, error) || !pc_build(&m->pc, &m->board, config, files, error) ||
-        !make_vcpus(m, error))
+        !make_kernel(m, &entry, false, error) || !make_vcpus(m, error))
+        return NULL;
+    if (files->kernel && !vcpus_enter(m->vcpus, &entry, error))
         return NULL;
     for (unsigned i = 0; i < AHCI_PORTS; i++)
         if (files->disks[i])
@@ -398,6 +409,14 @@ void machine_resume(struct machine *m)
     post(m, 0);
 }
 
+static void crash(struct machine *m, const char *why, const char *report)
+{
+    stop(m);
+    log_error(NULL, "%s", report);
+    tell(m, "crash", report);
+    set_state(m, STATE_CRASHED, why);
+}
+
 void machine_reset(struct machine *m)
 {
     if (m->state == STATE_OFF)
@@ -409,6 +428,10 @@ void machine_reset(struct machine *m)
         device_reset(g_ptr_array_index(m->pc.devices, i));
     bus_release(m->board.bus);
     vcpus_reset(m->vcpus);
+    struct entry entry;
+    g_autoptr(GError) error = NULL;
+    bool ok = make_kernel(m, &entry, true, &error) &&
+              (!m->files.kernel || vcpus_enter(m->vcpus, &entry, &error));
     /* What the devices asked for before they were reset is void, but for a medium's way out. */
     atomic_fetch_and(&m->mail, MAIL_EJECTED);
     g_mutex_lock(&m->lock);
@@ -416,7 +439,10 @@ void machine_reset(struct machine *m)
     g_clear_pointer(&m->report, g_free);
     g_mutex_unlock(&m->lock);
     tell(m, "reset", "");
-    go(m);
+    if (ok)
+        go(m);
+    else
+        crash(m, "its kernel cannot be started again", error->message);
 }
 
 void machine_press_power(struct machine *m)
@@ -439,14 +465,6 @@ void machine_power_off(struct machine *m, int status)
         host_stream_flush(m->files.firmware_log);
     m->exit_status = status;
     set_state(m, STATE_OFF, "");
-}
-
-static void crash(struct machine *m, const char *why, const char *report)
-{
-    stop(m);
-    log_error(NULL, "%s", report);
-    tell(m, "crash", report);
-    set_state(m, STATE_CRASHED, why);
 }
 
 /* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it

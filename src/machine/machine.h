@@ -12,6 +12,7 @@
 #include "bus/device.h"
 #include "machine/config.h"
 
+struct boot_kernel;
 struct machine;
 struct host_stream;
 
@@ -25,8 +26,9 @@ struct machine_listener {
 /* What the machine is made of, beside its settings: open files. */
 struct machine_files {
     int kvm;
-    GBytes *firmware, *vga_rom; /* at page boundaries */
-    struct disk *disks[6];      /* by AHCI port; NULL: nothing there */
+    GBytes *firmware, *vga_rom;       /* at page boundaries */
+    const struct boot_kernel *kernel; /* its files and its text; NULL: the firmware boots */
+    struct disk *disks[6];            /* by AHCI port; NULL: nothing there */
     bool is_cd[6];
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */
     struct host_stream *firmware_log; /* port 0x402 */

@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "block/overlay.h"
 #include "block/raw.h"
+#include "boot/direct.h"
 #include "machine/control.h"
+#include "machine/direct.h"
 #include "machine/display.h"
 #include "machine/machine.h"
 #include "machine/streams.h"
@@ -131,6 +133,39 @@ static struct host_stream *stream_on(const struct files *files, const char *name
     return in_fd < 0 && out_fd < 0 ? NULL : host_stream_new(name, in_fd, out_fd);
 }
 
+/* The text of a module: its file's name without folders, and its arguments. */
+static char *module_text(const char *file, const char *arguments)
+{
+    g_autofree char *base = g_path_get_basename(file);
+    return g_strconcat(base, arguments && *arguments ? " " : NULL, arguments, NULL);
+}
+
+/* The kernel to start without firmware, for the machine's life; NULL when there is none. */
+static struct boot_kernel *kernel_of(const struct files *files, const struct config *config)
+{
+    int fd = file_named(files, "kernel");
+    if (fd < 0)
+        return NULL;
+    const json_t *fds = json_object_get(files->table, "initrds");
+    unsigned count = (unsigned)MIN(json_array_size(fds), config->initrds->len);
+    struct boot_kernel *kernel = g_new0(struct boot_kernel, 1);
+    struct boot_file *initrds = g_new0(struct boot_file, count);
+    const char *name = config->kernel ? config->kernel : "the kernel";
+    kernel->file = (struct boot_file){ fd, name, module_text(name, NULL) };
+    kernel->append = config->append;
+    kernel->multiboot = config->multiboot;
+    kernel->initrds = initrds;
+    kernel->initrd_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        const char *text = g_ptr_array_index(config->initrds, i);
+        g_auto(GStrv) words = g_strsplit(text, " ", config->multiboot ? 2 : 1);
+        initrds[i].fd = file_of(files, json_array_get(fds, i));
+        initrds[i].name = text;
+        initrds[i].text = config->multiboot ? module_text(words[0], words[1]) : NULL;
+    }
+    return kernel;
+}
+
 /* --- the machine's end ---------------------------------------------------------------------- */
 
 /* The process ends without taking KVM's objects apart: the kernel does that faster. */
@@ -229,9 +264,11 @@ static bool start(struct vmm *vmm, int socket, GError **error)
     struct config *config = config_from_json(json_object_get(description, "config"), error);
     if (!config)
         return false;
+    struct boot_kernel *kernel = kernel_of(&files, config);
     struct machine_files parts = {
         .kvm = file_named(&files, "kvm"),
-        .firmware = read_rom(file_named(&files, "firmware")),
+        .kernel = kernel,
+        .firmware = kernel ? direct_rom() : read_rom(file_named(&files, "firmware")),
         .vga_rom = read_rom(file_named(&files, "vga")),
         .serial = stream_on(&files, "serial0", "serial-in", "serial-out"),
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),

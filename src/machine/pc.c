@@ -15,7 +15,6 @@
 #include <string.h>
 
 enum { NOT_PCI = -1, VGA = PCI_DEVFN(1, 0), LPC = PCI_DEVFN(0x1f, 0), AHCI = PCI_DEVFN(0x1f, 2) };
-#define PCI64_WINDOW (32 * GIB)
 enum { IOAPIC_IRQ0 = 2, IOAPIC_PIRQ = 16, FIRST_FREE_SLOT = 2, LAST_FREE_SLOT = 24 };
 
 /* One line of the parts list. `lines` names plugs and the ISA lines they go to; numbers from
@@ -219,6 +218,7 @@ static bool describe(struct pc *pc, const struct config *config, const struct ma
                      GError **error)
 {
     uint64_t top = HIGH_RAM_BASE + guest_high_ram(pc->board->guest);
+    pc->pci64_base = (top + GIB - 1) / GIB * GIB;
     g_autoptr(GPtrArray) order = boot_order(config->boot, files);
     struct boot_config boot = {
         .guest = pc->board->guest,
@@ -227,7 +227,7 @@ static bool describe(struct pc *pc, const struct config *config, const struct ma
         .hpet = config->hpet,
         .pvpanic = true,
         .ecam = BOOT_ECAM_SEABIOS,
-        .pci64_base = (top + GIB - 1) / GIB * GIB,
+        .pci64_base = pc->pci64_base,
         .pci64_size = PCI64_WINDOW,
         .boot_order = (const char *const *)order->pdata,
         .name = config->name,
@@ -244,6 +244,7 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     pc->board = board;
     pc->devices = g_ptr_array_new();
     pc->irqs = g_ptr_array_new_with_free_func(g_free);
+    bus_add_reader(board->bus, &pc->reader);
     for (unsigned i = 0; i < ISA_LINES; i++)
         irq_wire_init(&pc->isa[i]);
     for (unsigned i = 0; i < PIRQ_LINES; i++)
@@ -269,7 +270,8 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     if (!describe(pc, config, files, error) || !plug_disks(pc, files, error))
         return false;
     device_plug(part_named(pc, "fw-cfg"), "items", pc->fw_cfg);
-    device_plug(part_named(pc, "host-bridge"), "rom", files->firmware);
+    if (!files->kernel) /* else the BIOS area is RAM, and written before the start */
+        device_plug(part_named(pc, "host-bridge"), "rom", files->firmware);
     device_plug(pc->vga, "rom", files->vga_rom);
     if (files->serial)
         device_plug(part_named(pc, "serial0"), "line", host_stream_plug(files->serial));

@@ -5,6 +5,7 @@
 
 struct fw_cfg;
 
+#define PCI64_WINDOW (32 * GIB)
 enum { ISA_LINES = 16, PIRQ_LINES = 8, AHCI_PORTS = 6, SERIAL_PORTS = 4 };
 
 struct pc {
@@ -13,6 +14,8 @@ struct pc {
     GPtrArray *devices;
     GPtrArray *irqs; /* every source on a wire */
     struct fw_cfg *fw_cfg;
+    uint64_t pci64_base;      /* of the PCI window above RAM, PCI64_WINDOW large */
+    struct bus_reader reader; /* the machine's own accesses: where no firmware makes them */
     struct device *pic, *ioapic, *lpc, *vga, *keyboard, *ahci;
 };
 

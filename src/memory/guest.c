@@ -113,6 +113,12 @@ bool guest_show_ram(struct guest *guest)
     return guest->shown;
 }
 
+void guest_ram_clear(struct guest *guest)
+{
+    if (madvise(guest->ram, guest->size, MADV_REMOVE) < 0)
+        memset(guest->ram, 0, guest->size);
+}
+
 unsigned guest_slot_new(struct guest *guest)
 {
     g_assert(guest->count < MAX_SLOTS); /* made by our own parts list, not by guests */

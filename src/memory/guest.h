@@ -88,8 +88,10 @@ uint64_t guest_ram_size(const struct guest *guest);
 uint64_t guest_low_ram(const struct guest *guest);  /* the end of RAM below 4 GiB */
 uint64_t guest_high_ram(const struct guest *guest); /* the size of RAM above 4 GiB */
 /* The host memory behind RAM at `at`, whether or not a slot shows it (PAM shadows); NULL when the
- * range is not in RAM. Only for who makes slots. */
+ * range is not in RAM. Only for who makes slots, and who fills RAM before the guest runs. */
 void *guest_ram_host(struct guest *guest, gpa at, uint64_t size);
+/* All of RAM is zeros again, and the host gets its memory back. No vCPU runs. */
+void guest_ram_clear(struct guest *guest);
 
 /* Makes the slots of all RAM but the legacy hole (LEGACY_BASE to LEGACY_END), which stay as long as
  * the machine lives. False when the hypervisor refuses. */

@@ -229,6 +229,15 @@ static bool is_amd(struct kvm_cpuid_table *table)
     return zero && zero->ebx == 0x68747541; /* "Auth" */
 }
 
+/* Leaf 0x80000008; CPUs that lack it have 36 (Intel SDM volume 3, 4.1.4). */
+unsigned cpuid_address_bits(struct kvm_cpuid_table *table)
+{
+    enum { WITHOUT_LEAF = 36, MOST = 52 };
+    const struct kvm_cpuid_entry2 *e = find(table, 0x80000008, 0);
+    unsigned bits = e ? e->eax & 0xff : 0;
+    return bits >= WITHOUT_LEAF && bits <= MOST ? bits : WITHOUT_LEAF;
+}
+
 void cpuid_for_vcpu(struct kvm_cpuid_table *table, unsigned id, unsigned count)
 {
     for (uint32_t i = 0; i < table->head.nent; i++) {

@@ -127,6 +127,7 @@ static bool create(struct vcpus *set, unsigned id, unsigned count, struct kvm_cp
     set->count = id + 1;
     bus_add_reader(set->host.bus, &vcpu->reader);
     cpuid_for_vcpu(cpuid, id, count);
+    vcpu->address_bits = cpuid_address_bits(cpuid);
     result = kvm_vcpu_set_cpuid(&vcpu->kvm, cpuid);
     if (result < 0)
         return hv_fail(error, HV_HOST, "KVM refuses the CPU features: %s", g_strerror(-result));
@@ -232,6 +233,14 @@ void vcpus_reset(struct vcpus *set)
         set->cpu[i].kvm.run->ready_for_interrupt_injection = 0;
         set->cpu[i].crashed = false;
     }
+}
+
+bool vcpus_enter(struct vcpus *set, const struct entry *entry, GError **error)
+{
+    for (unsigned i = 0; i < set->count; i++)
+        if (!vcpu_set_mtrrs(&set->cpu[i], error))
+            return false;
+    return vcpu_enter(&set->cpu[0], entry, error);
 }
 
 static void intr(void *opaque, unsigned pin, bool level)

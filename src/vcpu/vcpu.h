@@ -12,6 +12,7 @@
  * others touch vCPU state or reset devices. Called from the machine's thread, but for what says
  * "any thread". */
 #pragma once
+#include "base/entry.h"
 #include "bus/device.h"
 #include "libkvm/kvm.h"
 
@@ -49,6 +50,9 @@ void vcpus_start(struct vcpus *vcpus);
 void vcpus_pause(struct vcpus *vcpus);
 /* Only while paused: back to the reset state. */
 void vcpus_reset(struct vcpus *vcpus);
+/* Only while paused, after vcpus_new or vcpus_reset: the first vCPU starts as `entry` says instead
+ * of at the reset vector, and all are set up as firmware would leave them. */
+bool vcpus_enter(struct vcpus *vcpus, const struct entry *entry, GError **error);
 /* Any thread: asks all to park, without waiting (a guest asked for a reset: not one more step). */
 void vcpus_hold(struct vcpus *vcpus);
 
@@ -72,6 +76,7 @@ struct vcpu {
     gpointer posix_thread;    /* a pthread_t, once the thread runs */
     struct bus_reader reader; /* its own thread only */
     GByteArray *pristine;     /* the reset state */
+    unsigned address_bits;    /* of physical addresses, as its CPUID says */
 
     /* The mailbox, of enum vcpu_mail: any thread, atomic; read by its own before each entry. */
     guint mail;
@@ -90,8 +95,13 @@ void exit_report_error(struct vcpu *vcpu, int error);
 /* The CPUID table for vCPU `id` of `count` (cpuid.c), from what the host supports. */
 bool cpuid_parse(struct kvm_cpuid_table *table, const char *cpu, GError **error);
 void cpuid_for_vcpu(struct kvm_cpuid_table *table, unsigned id, unsigned count);
+unsigned cpuid_address_bits(struct kvm_cpuid_table *table);
 
 /* All state of a stopped vCPU, as bytes (parts.c). */
 bool parts_save(struct vcpu *vcpu, const struct kvm_msr_names *msrs, GByteArray *out,
                 GError **error);
 bool parts_load(struct vcpu *vcpu, const uint8_t **in, size_t *length, GError **error);
+
+/* What vcpus_enter does to all and to the first (enter.c). */
+bool vcpu_set_mtrrs(struct vcpu *vcpu, GError **error);
+bool vcpu_enter(struct vcpu *vcpu, const struct entry *entry, GError **error);

@@ -29,14 +29,22 @@ static void put_bios_data(struct loader *l)
     boot_reset_rom(load_at(l, F_SEGMENT, F_SEGMENT_END - F_SEGMENT), F_SEGMENT_END - F_SEGMENT);
 }
 
-static bool load_elf_kernel(struct loader *l, GError **error)
+static bool wants_multiboot(const struct loader *l, GError **error)
+{
+    return hv_fail(error, HV_USAGE, "%s is a multiboot kernel: --multiboot starts it",
+                   l->kernel->file.name);
+}
+
+static bool load_elf_kernel(struct loader *l, bool multiboot, GError **error)
 {
     g_autofree struct elf *elf = g_new0(struct elf, 1);
     uint64_t entry = 0;
     bool pvh;
     if (!elf_read(l, elf, error) || !elf_pvh_entry(l, elf, &pvh, &entry, error))
         return false;
-    return pvh ? pvh_load(l, elf, entry, error) : linux_load_elf(l, elf, error);
+    if (pvh)
+        return pvh_load(l, elf, entry, error);
+    return multiboot ? wants_multiboot(l, error) : linux_load_elf(l, elf, error);
 }
 
 static bool load_kernel(struct loader *l, GError **error)
@@ -50,11 +58,10 @@ static bool load_kernel(struct loader *l, GError **error)
         return multiboot_load(l, head, size, error);
     if (linux_is(head, size))
         return linux_load(l, head, size, error);
-    if (multiboot_is(head, size))
-        return hv_fail(error, HV_USAGE, "%s is a multiboot kernel: --multiboot starts it",
-                       k->file.name);
     if (elf_is(head, size))
-        return load_elf_kernel(l, error);
+        return load_elf_kernel(l, multiboot_is(head, size), error);
+    if (multiboot_is(head, size))
+        return wants_multiboot(l, error);
     return hv_fail(error, HV_USAGE,
                    "%s is no kernel that hv can start: a Linux bzImage, an ELF file or, with "
                    "--multiboot, a multiboot kernel is wanted",

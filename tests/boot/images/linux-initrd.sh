@@ -25,30 +25,50 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $arch in
-amd64) meta=linux-image-amd64 suffix= ;;
-i386) meta=linux-image-686 suffix=:i386 ;;
+amd64) meta=linux-image-amd64 ;;
+i386) meta=linux-image-686 ;;
 *) die "no such architecture: $arch" ;;
 esac
 need cpio:cpio python3:python3
-package_lists
-if [ "$arch" != amd64 ] && ! dpkg --print-foreign-architectures | grep -qx "$arch"; then
-    $sudo dpkg --add-architecture "$arch"
-    $sudo apt-get update -qq
+
+# foreign COMMAND...: apt for another architecture, with lists of its own: this system keeps its
+# architectures. A list that is not to be had now matters only when it is the one with the packages.
+foreign() {
+    command=$1
+    shift
+    "$command" -o APT::Architecture="$arch" -o APT::Architectures="$arch" \
+        -o Dir::State::lists="$cache/apt-$arch/lists" -o Dir::Cache="$cache/apt-$arch/cache" \
+        -o Dir::State::status="$cache/apt-$arch/status" -o APT::Sandbox::User=root "$@"
+}
+
+exec 8>"$cache/linux-$arch.lock"
+flock 8
+if [ $arch = amd64 ]; then
+    package_lists
+    package=$(apt-cache depends $meta | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+else
+    mkdir -p "$cache/apt-$arch/lists/partial" "$cache/apt-$arch/cache/archives/partial"
+    : >"$cache/apt-$arch/status"
+    ls "$cache/apt-$arch"/lists/*Packages* >/dev/null 2>&1 || foreign apt-get update -qq >&2 || true
+    package=$(foreign apt-cache depends $meta | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' |
+        head -1)
 fi
-package=$(apt-cache depends "$meta$suffix" | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' |
-    head -1)
 [ -n "$package" ] || die "no $meta in the package lists"
-package=${package%:*}$suffix
 
 # The unpacked packages, one folder for each version of the kernel; then what is made of them.
-tree=$cache/linux-$(echo "$package" | tr : -)
-exec 8>"$tree.lock"
-flock 8
+tree=$cache/$package
 if [ ! -d "$tree" ]; then
     work=$(mktemp -d "$cache/linux.XXXXXX")
     trap 'cleanup' EXIT
     trap 'exit 1' HUP INT TERM
-    unpack "$package" "busybox-static$suffix"
+    if [ $arch = amd64 ]; then
+        unpack "$package" busybox-static
+    else
+        mkdir "$work/root" "$work/deb"
+        (cd "$work/deb" && foreign apt-get download -qq "$package" busybox-static >/dev/null) ||
+            die "cannot download $package"
+        for deb in "$work"/deb/*.deb; do dpkg -x "$deb" "$work/root"; done
+    fi
     mv "$work/root" "$tree"
 fi
 flock -u 8

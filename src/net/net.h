@@ -38,7 +38,11 @@ enum net_offload {
     NET_CAN_TCP4 = 2,
     NET_CAN_TCP6 = 4,
     NET_CAN_USO = 8,
+    NET_CAN_ECN = 16,   /* segments with NET_ECN; else those are cut */
+    NET_CAN_VALID = 32, /* NET_DATA_VALID, although the guest completes no checksums */
 };
+
+enum { NET_BATCH = 64 }; /* packets that a NIC takes in one turn, so that others have theirs */
 
 struct net;
 
@@ -50,15 +54,23 @@ void net_free(struct net *net); /* NULL is allowed */
  * the file's disk is full. Owned. Before the first packet. */
 void net_capture(struct net *net, int fd);
 
+/* Another far end for one that is gone (the network process was started again). Owned. While the
+ * NIC's cable is out: then it does not watch net_fd, whose number stays the same. */
+void net_connect(struct net *net, int fd);
+
 int net_fd(const struct net *net);
+/* The far end hung up: net_fd is for ever readable then, and nothing is to be had from it. Seen by
+ * the first net_send or net_receive that meets it. */
+bool net_gone(const struct net *net);
 void net_set_offloads(struct net *net, unsigned offloads);
 
 /* Sends a packet that starts with its struct net_header. False: the far end has no room, try again
  * when net_fd is writable. A far end that is gone, or a packet that it refuses (too short, too
  * long), is a lost packet and true. */
 bool net_send(struct net *net, const struct iovec *iov, unsigned count);
-/* Receives one packet with its header into iov. The bytes; 0: none is there now; a packet that does
- * not fit is dropped and counted. Never more than NET_BATCH times true for one wake-up. */
+/* Receives one packet with its header into iov, without a copy when it needs no treatment. The
+ * bytes; 0: none is there now. A packet that does not fit, or makes no sense, is dropped. iov may
+ * be written to although nothing is received. `buffers` of the header has no meaning. */
 size_t net_receive(struct net *net, const struct iovec *iov, unsigned count);
 /* Cut segments are waiting in memory: net_fd will not say so. */
 bool net_pending(const struct net *net);

@@ -278,8 +278,7 @@ char *launch_shown_name(const char *path)
     return g_utf8_make_valid(base, -1); /* file names are bytes, JSON is not */
 }
 
-static bool open_drive(struct launch *launch, const struct drive *drive, unsigned port,
-                       GError **error)
+static bool open_drive(struct launch *launch, const struct drive *drive, GError **error)
 {
     bool readonly = drive->readonly, shared = readonly || launch->config->throwaway;
     int fd = image_open(drive->file, shared, drive->format, launch->root, error);
@@ -289,29 +288,33 @@ static bool open_drive(struct launch *launch, const struct drive *drive, unsigne
     g_string_append_printf(launch->images, "%s\n", identity);
     g_autofree char *shown = launch_shown_name(drive->file);
     json_array_append_new(launch->disks,
-                          json_pack("{s:i, s:i, s:s, s:b, s:b}", "fd", add_fd(launch, fd), "port",
-                                    (int)port, "name", shown, "readonly", (int)readonly, "cd",
+                          json_pack("{s:i, s:s, s:s, s:b, s:b}", "fd", add_fd(launch, fd), "bus",
+                                    drive->bus, "name", shown, "readonly", (int)readonly, "cd",
                                     (int)drive->cd));
     return true;
 }
 
-/* Disks come first on the controller's ports, then CDs; a machine without a CD has an empty drive.
- */
+/* Disks come first on the controller's ports, then CDs; a machine without a CD has an empty drive,
+ * if there is a port for it. */
 static bool open_drives(struct launch *launch, GError **error)
 {
-    enum { PORTS = 6 };
+    enum { PORTS = 6, DRIVES = 16 };
     const struct config *config = launch->config;
-    unsigned port = 0;
-    if (config->disks->len + config->cdroms->len > PORTS)
-        return hv_fail(error, HV_USAGE, "at most %d disks and CDs are possible", PORTS);
+    unsigned ports = config->cdroms->len;
     for (guint i = 0; i < config->disks->len; i++)
-        if (!open_drive(launch, g_ptr_array_index(config->disks, i), port++, error))
+        ports += !strcmp(((struct drive *)g_ptr_array_index(config->disks, i))->bus, "ahci");
+    if (ports > PORTS || config->disks->len + config->cdroms->len > DRIVES)
+        return hv_fail(error, HV_USAGE,
+                       "at most %d disks and CDs are possible on AHCI, and %d in all", PORTS,
+                       DRIVES);
+    for (guint i = 0; i < config->disks->len; i++)
+        if (!open_drive(launch, g_ptr_array_index(config->disks, i), error))
             return false;
     for (guint i = 0; i < config->cdroms->len; i++)
-        if (!open_drive(launch, g_ptr_array_index(config->cdroms, i), port++, error))
+        if (!open_drive(launch, g_ptr_array_index(config->cdroms, i), error))
             return false;
-    if (!config->cdroms->len && port < PORTS)
-        json_array_append_new(launch->disks, json_pack("{s:i, s:b}", "port", (int)port, "cd", 1));
+    if (!config->cdroms->len && ports < PORTS)
+        json_array_append_new(launch->disks, json_pack("{s:s, s:b}", "bus", "ahci", "cd", 1));
     return true;
 }
 

@@ -15,7 +15,7 @@ const struct setting config_settings[] = {
       MIB, 1024 * GIB },
     { "cpus", 'c', SETTING_UINT, AT(cpus), "N", "virtual CPUs (the host's, at most 4)", 1, 64 },
     { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
-    { "disk", 0, SETTING_DRIVE, AT(disks), "FILE[,bus=ahci][,format=raw][,readonly]",
+    { "disk", 0, SETTING_DRIVE, AT(disks), "FILE[,bus=ahci|virtio|nvme][,format=raw][,readonly]",
       "another hard disk (repeatable)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
     { "boot", 0, SETTING_STRING, AT(boot), "disk,cd", "what to boot from, in this order" },
@@ -133,8 +133,12 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         return true;
     }
     if (!strcmp(key, "bus")) {
-        if (!equals || strcmp(equals + 1, "ahci"))
-            return hv_fail(error, HV_USAGE, "--%s: %s: \"ahci\" is what there is", option, word);
+        static const char *const buses[] = { "ahci", "virtio", "nvme", NULL };
+        if (!equals || !g_strv_contains(buses, equals + 1) || (drive->cd && equals[1] != 'a'))
+            return hv_fail(error, HV_USAGE, "--%s: %s: %s is what there is", option, word,
+                           drive->cd ? "\"ahci\"" : "\"ahci\", \"virtio\" or \"nvme\"");
+        g_free(drive->bus);
+        drive->bus = g_strdup(equals + 1);
         return true;
     }
     if (!strcmp(key, "format")) {

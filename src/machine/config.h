@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A drive as the user asked for it: FILE[,bus=ahci][,format=raw][,readonly]. */
+/* A drive as the user asked for it: FILE[,bus=ahci|virtio|nvme][,format=raw][,readonly]. */
 struct drive {
     char *file;
-    char *bus;    /* "ahci" */
+    char *bus;    /* "ahci", "virtio", "nvme" */
     char *format; /* "raw" */
     bool readonly;
     bool cd;

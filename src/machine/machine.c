@@ -9,11 +9,10 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "block/disk.h"
-#include "block/image.h"
-#include "block/raw.h"
 #include "bus/pci.h"
 #include "libkvm/kvm.h"
 #include "machine/direct.h"
+#include "machine/drives.h"
 #include "machine/interrupts.h"
 #include "machine/pc.h"
 #include "machine/streams.h"
@@ -68,9 +67,9 @@ struct machine {
 
     /* any thread */
     atomic_uint mail;
-    atomic_uint exit_value, ejected;
+    atomic_uint exit_value;
     int wake;
-    GMutex lock; /* protects what follows, and files.disks where it changes; a leaf */
+    GMutex lock; /* protects what follows; a leaf */
     char *report;
     struct disk *full;
     struct log_limit log;
@@ -123,11 +122,10 @@ static void board_request(void *opaque, struct device *dev, enum board_request w
         [BOARD_PANIC] = MAIL_PANIC,     [BOARD_MEDIA_EJECT] = MAIL_EJECTED,
     };
     struct machine *m = opaque;
-    (void)dev;
     if (what == BOARD_EXIT)
         atomic_store(&m->exit_value, value);
     if (what == BOARD_MEDIA_EJECT)
-        atomic_fetch_or(&m->ejected, 1u << (value & 31));
+        drives_note_ejected(m->files.drives, dev, value);
     else if (what != BOARD_PANIC && m->vcpus)
         vcpus_hold(m->vcpus); /* not one more step of the guest */
     post(m, mails[what]);
@@ -320,9 +318,7 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
         return NULL;
     if (files->kernel && !vcpus_enter(m->vcpus, &entry, error))
         return NULL;
-    for (unsigned i = 0; i < AHCI_PORTS; i++)
-        if (files->disks[i])
-            disk_set_full(files->disks[i], disk_is_full, m);
+    drives_on_full(files->drives, disk_is_full, m);
     g_unix_fd_add(m->wake, G_IO_IN, read_mail, m);
     return m;
 }
@@ -369,17 +365,6 @@ static void go(struct machine *m)
     set_state(m, STATE_RUNNING, "");
 }
 
-/* A write that waits for space on the host's disk, now or in a moment, is given up: nobody would
- * answer it while this thread waits here. The guest was never told that it is done. */
-static void drain_disks(struct machine *m)
-{
-    for (unsigned i = 0; i < AHCI_PORTS; i++)
-        if (m->files.disks[i]) {
-            disk_give_up(m->files.disks[i]);
-            disk_drain(m->files.disks[i]);
-        }
-}
-
 void machine_start(struct machine *m)
 {
     go(m);
@@ -398,9 +383,7 @@ void machine_resume(struct machine *m)
     if (m->state != STATE_PAUSED && m->state != STATE_DISK_FULL)
         return;
     if (m->state == STATE_DISK_FULL)
-        for (unsigned i = 0; i < AHCI_PORTS; i++)
-            if (m->files.disks[i])
-                disk_retry(m->files.disks[i]);
+        drives_retry(m->files.drives);
     if (!(atomic_load(&m->mail) & MAIL_WISHES)) {
         go(m);
         return;
@@ -422,7 +405,7 @@ void machine_reset(struct machine *m)
     if (m->state == STATE_OFF)
         return;
     stop(m);
-    drain_disks(m);
+    drives_drain(m->files.drives);
     bus_hold(m->board.bus);
     for (guint i = 0; i < m->pc.devices->len; i++)
         device_reset(g_ptr_array_index(m->pc.devices, i));
@@ -458,7 +441,7 @@ void machine_power_off(struct machine *m, int status)
     if (m->state == STATE_OFF)
         return;
     stop(m);
-    drain_disks(m);
+    drives_drain(m->files.drives);
     if (m->files.serial)
         host_stream_flush(m->files.serial);
     if (m->files.firmware_log)
@@ -467,57 +450,52 @@ void machine_power_off(struct machine *m, int status)
     set_state(m, STATE_OFF, "");
 }
 
-/* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it
- * first: a guest that opened the tray may have closed it again. */
-static void change_medium(struct machine *m, unsigned port, struct disk *disk)
+static void change_medium(struct machine *m, struct machine_drive *drive, struct disk *disk)
 {
-    struct disk *old = m->files.disks[port];
-    struct device *ahci = m->pc.ahci;
-    if (disk)
-        disk_attach(disk, &ahci->lock, NULL);
-    g_mutex_lock(&ahci->lock);
-    ahci->class->change_medium(ahci, port, disk);
-    atomic_fetch_and(&m->ejected, ~(1u << port)); /* what the guest ejected was the old one */
-    g_mutex_unlock(&ahci->lock);
-    g_mutex_lock(&m->lock);
-    m->files.disks[port] = disk;
-    g_mutex_unlock(&m->lock);
-    disk_free(old); /* the guest submits nothing to it any more: this ends */
-    image_write_list(m->files.images, m->files.disks, AHCI_PORTS);
+    drives_change_medium(m->files.drives, drive, disk);
+    drives_write_list(m->files.drives, m->files.images);
+}
+
+/* The first CD drive, or the first with a CD; NULL when there is none. */
+static struct machine_drive *cd_drive(struct machine *m, bool full)
+{
+    for (unsigned i = 0; i < m->files.drives->count; i++) {
+        struct machine_drive *drive = &m->files.drives->drive[i];
+        if (drive->is_cd && (drive->disk || !full))
+            return drive;
+    }
+    return NULL;
 }
 
 bool machine_eject(struct machine *m, GError **error)
 {
-    for (unsigned i = 0; i < AHCI_PORTS; i++) {
-        if (!m->files.is_cd[i] || !m->files.disks[i])
-            continue;
-        change_medium(m, i, NULL);
-        tell(m, "eject", "");
-        return true;
-    }
-    return hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+    struct machine_drive *drive = cd_drive(m, true);
+    if (!drive)
+        return hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+    change_medium(m, drive, NULL);
+    tell(m, "eject", "");
+    return true;
 }
 
 bool machine_insert(struct machine *m, struct disk *disk, GError **error)
 {
-    for (unsigned i = 0; i < AHCI_PORTS; i++) {
-        if (!m->files.is_cd[i])
-            continue;
-        change_medium(m, i, disk);
-        tell(m, "insert", disk->name);
-        return true;
-    }
-    return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
+    struct machine_drive *drive = cd_drive(m, false);
+    if (!drive)
+        return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
+    change_medium(m, drive, disk);
+    tell(m, "insert", disk->name);
+    return true;
 }
 
 /* --- mail ----------------------------------------------------------------------------------- */
 
 static void guest_ejected(struct machine *m)
 {
-    unsigned ports = atomic_exchange(&m->ejected, 0);
-    for (unsigned i = 0; i < AHCI_PORTS; i++)
-        if (ports & 1u << i && m->files.disks[i]) {
-            change_medium(m, i, NULL);
+    struct drives *drives = m->files.drives;
+    unsigned ejected = atomic_exchange(&drives->ejected, 0);
+    for (unsigned i = 0; i < drives->count; i++)
+        if (ejected & 1u << i && drives->drive[i].disk) {
+            change_medium(m, &drives->drive[i], NULL);
             tell(m, "eject", "by the guest");
         }
 }
@@ -627,11 +605,5 @@ void machine_set_source(struct machine *m, struct input_source *source)
 
 uint32_t machine_disk_activity(struct machine *m)
 {
-    uint32_t sum = 0;
-    g_mutex_lock(&m->lock);
-    for (unsigned i = 0; i < AHCI_PORTS; i++)
-        if (m->files.disks[i])
-            sum += disk_activity(m->files.disks[i]);
-    g_mutex_unlock(&m->lock);
-    return sum;
+    return drives_activity(m->files.drives);
 }

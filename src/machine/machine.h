@@ -13,6 +13,7 @@
 #include "machine/config.h"
 
 struct boot_kernel;
+struct drives;
 struct machine;
 struct host_stream;
 
@@ -28,8 +29,7 @@ struct machine_files {
     int kvm;
     GBytes *firmware, *vga_rom;       /* at page boundaries */
     const struct boot_kernel *kernel; /* its files and its text; NULL: the firmware boots */
-    struct disk *disks[6];            /* by AHCI port; NULL: nothing there */
-    bool is_cd[6];
+    struct drives *drives;
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */
     struct host_stream *firmware_log; /* port 0x402 */
     int images; /* where it writes the identities of its disks when they change; -1: nowhere */

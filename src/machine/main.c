@@ -3,7 +3,8 @@
  * comes over the control socket); it answers with one line when the machine runs, or with why it
  * does not. It opens no path.
  *
- *   {"config": {...}, "files": {"kvm": 0, "control": 1, ..., "disks": [{"fd": 5, "port": 0, ...}]}}
+ *   {"config": {...}, "files": {"kvm": 0, "control": 1, ..., "disks": [{"fd": 5, "bus": "ahci",
+ * ...}]}}
  */
 #include "base/error.h"
 #include "base/fds.h"
@@ -14,6 +15,7 @@
 #include "machine/control.h"
 #include "machine/direct.h"
 #include "machine/display.h"
+#include "machine/drives.h"
 #include "machine/machine.h"
 #include "machine/streams.h"
 #include "machine/trace.h"
@@ -107,20 +109,25 @@ static struct disk *open_disk(const struct files *files, const json_t *item, boo
     return overlay_open(disk, -1, error);
 }
 
-static bool open_disks(struct machine_files *to, const struct files *files, bool throwaway,
-                       GError **error)
+static bool open_drives(struct drives *to, const struct files *files, bool throwaway,
+                        GError **error)
 {
     size_t i;
     json_t *item;
     json_array_foreach(json_object_get(files->table, "disks"), i, item)
     {
-        json_int_t port = json_integer_value(json_object_get(item, "port"));
-        if (port < 0 || port >= (json_int_t)G_N_ELEMENTS(to->disks) || to->disks[port])
-            return hv_fail(error, HV_USAGE, "the machine's description: a disk's port is wrong");
-        to->is_cd[port] = json_is_true(json_object_get(item, "cd"));
+        const char *bus = json_string_value(json_object_get(item, "bus"));
+        unsigned number = 0;
+        while (bus && number < DRIVE_BUSES && strcmp(bus, drive_bus_names[number]))
+            number++;
+        if (to->count == DRIVES_MAX || !bus || number == DRIVE_BUSES)
+            return hv_fail(error, HV_USAGE, "the machine's description: a drive is wrong");
+        struct machine_drive *drive = &to->drive[to->count++];
+        drive->bus = number;
+        drive->is_cd = json_is_true(json_object_get(item, "cd"));
         if (!json_object_get(item, "fd"))
             continue; /* a CD drive without a CD */
-        if (!(to->disks[port] = open_disk(files, item, throwaway, error)))
+        if (!(drive->disk = open_disk(files, item, throwaway, error)))
             return false;
     }
     return true;
@@ -267,6 +274,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
     struct boot_kernel *kernel = kernel_of(&files, config);
     struct machine_files parts = {
         .kvm = file_named(&files, "kvm"),
+        .drives = g_new0(struct drives, 1),
         .kernel = kernel,
         .firmware = kernel ? direct_rom() : read_rom(file_named(&files, "firmware")),
         .vga_rom = read_rom(file_named(&files, "vga")),
@@ -274,7 +282,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
         .images = file_named(&files, "images"),
     };
-    if (!open_disks(&parts, &files, config->throwaway, error))
+    if (!open_drives(parts.drives, &files, config->throwaway, error))
         return false;
     vmm->machine = machine_new(config, &parts, error);
     if (!vmm->machine)

@@ -6,16 +6,22 @@
 #include "machine/pc.h"
 
 #include "base/error.h"
-#include "block/disk.h"
 #include "boot/boot.h"
 #include "bus/fw-cfg.h"
 #include "bus/pci.h"
+#include "machine/drives.h"
 #include "machine/streams.h"
 
 #include <string.h>
 
 enum { NOT_PCI = -1, VGA = PCI_DEVFN(1, 0), LPC = PCI_DEVFN(0x1f, 0), AHCI = PCI_DEVFN(0x1f, 2) };
-enum { IOAPIC_IRQ0 = 2, IOAPIC_PIRQ = 16, FIRST_FREE_SLOT = 2, LAST_FREE_SLOT = 24 };
+enum {
+    IOAPIC_IRQ0 = 2,
+    IOAPIC_PIRQ = 16,
+    FIRST_FREE_SLOT = 2,
+    LAST_FREE_SLOT = 24,
+    QUEUES_MAX = 16
+};
 
 /* One line of the parts list. `lines` names plugs and the ISA lines they go to; numbers from
  * ISA_LINES are PIRQs. */
@@ -130,7 +136,7 @@ static struct device *part_named(struct pc *pc, const char *name)
 }
 
 /* --device CLASS[,option=value]...: a class that the PC does not have by itself. */
-static bool add_device(struct pc *pc, const char *text, unsigned *slot, GError **error)
+static bool add_device(struct pc *pc, const char *text, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(text, ",", -1);
     const struct device_class *class = words[0] ? device_class_find(words[0]) : NULL;
@@ -151,11 +157,11 @@ static bool add_device(struct pc *pc, const char *text, unsigned *slot, GError *
     if (!strcmp(class->name, hpet_part.class))
         return hv_fail(error, HV_USAGE, "--device: the %s has interrupt lines of its own: --hpet",
                        class->name);
-    if (class->pci && *slot > LAST_FREE_SLOT)
+    if (class->pci && pc->slot > LAST_FREE_SLOT)
         return hv_fail(error, HV_USAGE, "--device: no PCI slot is free for %s", class->name);
     struct part part = { class->name, class->name, 0, NOT_PCI, { { NULL, 0 } } };
     if (class->pci)
-        part.devfn = (int)PCI_DEVFN((*slot)++, 0);
+        part.devfn = (int)PCI_DEVFN(pc->slot++, 0);
     struct device *dev = add_part(pc, &part);
     for (char **word = words + 1; *word; word++) {
         char *equals = strchr(*word, '=');
@@ -171,32 +177,72 @@ static bool add_device(struct pc *pc, const char *text, unsigned *slot, GError *
 
 /* --- backends ------------------------------------------------------------------------------- */
 
-static bool plug_disks(struct pc *pc, const struct machine_files *files, GError **error)
+/* How a drive is put on each bus. CDs and the disks of the chipset's controller share that; each
+ * other disk has a controller of its own, in a slot of its own. */
+static const struct {
+    const char *class, *plug, *path; /* the firmware's name of the drive (boot order) */
+} buses[DRIVE_BUSES] = {
+    [DRIVE_AHCI] = { "ahci", "disk%u", "/pci@i0cf8/*@1f,2/drive@%u/disk@0" },
+    [DRIVE_VIRTIO] = { "virtio-blk", "disk", "/pci@i0cf8/*@%x/disk@0,0" },
+    [DRIVE_NVME] = { "nvme", "disk0", "/pci@i0cf8/*@%x/namespace@1,0" },
+};
+
+/* A controller for one disk, with a queue for each vCPU. */
+static bool add_controller(struct pc *pc, struct machine_drive *drive, unsigned number,
+                           const struct config *config, GError **error)
 {
-    unsigned cds = 0;
-    for (unsigned i = 0; i < AHCI_PORTS; i++) {
-        g_autofree char *plug = g_strdup_printf("disk%u", i);
-        cds |= (unsigned)files->is_cd[i] << i;
-        if (!files->disks[i])
+    const char *class = buses[drive->bus].class;
+    if (pc->slot > LAST_FREE_SLOT)
+        return hv_fail(error, HV_USAGE, "--disk: no PCI slot is free for another disk");
+    g_autofree char *name = g_strdup_printf("%s%u", class, number);
+    g_autofree char *queues = g_strdup_printf("%u", (unsigned)MIN(config->cpus, QUEUES_MAX));
+    struct part part = { class, name, 0, (int)PCI_DEVFN(pc->slot++, 0), { { NULL, 0 } } };
+    drive->device = add_part(pc, &part);
+    return device_set(drive->device, "queues", queues, error);
+}
+
+static bool add_drives(struct pc *pc, struct drives *drives, const struct config *config,
+                       GError **error)
+{
+    unsigned cds = 0, number[DRIVE_BUSES] = { 0 };
+    for (unsigned i = 0; i < drives->count; i++) {
+        struct machine_drive *drive = &drives->drive[i];
+        unsigned nth = number[drive->bus]++;
+        drive->device = pc->ahci;
+        drive->index = nth;
+        if (drive->bus != DRIVE_AHCI) {
+            drive->index = 0;
+            if (!add_controller(pc, drive, nth, config, error))
+                return false;
+        } else if (nth >= AHCI_PORTS) {
+            return hv_fail(error, HV_USAGE, "at most %d disks and CDs are possible on AHCI",
+                           AHCI_PORTS);
+        } else if (drive->is_cd) {
+            cds |= 1u << nth;
+        }
+        if (!drive->disk)
             continue;
-        disk_attach(files->disks[i], &pc->ahci->lock, NULL);
-        device_plug(pc->ahci, plug, files->disks[i]);
+        g_autofree char *plug = g_strdup_printf(buses[drive->bus].plug, drive->index);
+        disk_attach(drive->disk, &drive->device->lock, drive->device->loop);
+        device_plug(drive->device, plug, drive->disk);
     }
     g_autofree char *mask = g_strdup_printf("%u", cds);
     return device_set(pc->ahci, "cd", mask, error);
 }
 
 /* The firmware's names of the drives, in the order in which it is to try them: those of the kinds
- * that `order` (disk,cd) names, port by port. */
-static GPtrArray *boot_order(const char *order, const struct machine_files *files)
+ * that `order` (disk,cd) names, one after the other. */
+static GPtrArray *boot_order(const char *order, const struct drives *drives)
 {
     GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
     g_auto(GStrv) kinds = g_strsplit(order, ",", -1);
     for (char **kind = kinds; *kind; kind++)
-        for (unsigned port = 0; port < AHCI_PORTS; port++)
-            if (files->is_cd[port] ? !strcmp(*kind, "cd")
-                                   : files->disks[port] && !strcmp(*kind, "disk"))
-                g_ptr_array_add(paths, g_strdup_printf("/pci@i0cf8/*@1f,2/drive@%u/disk@0", port));
+        for (unsigned i = 0; i < drives->count; i++) {
+            const struct machine_drive *drive = &drives->drive[i];
+            unsigned at = drive->bus == DRIVE_AHCI ? drive->index : drive->device->pci->devfn >> 3;
+            if (!strcmp(*kind, drive->is_cd ? "cd" : "disk"))
+                g_ptr_array_add(paths, g_strdup_printf(buses[drive->bus].path, at));
+        }
     g_ptr_array_add(paths, NULL);
     return paths;
 }
@@ -219,7 +265,7 @@ static bool describe(struct pc *pc, const struct config *config, const struct ma
 {
     uint64_t top = HIGH_RAM_BASE + guest_high_ram(pc->board->guest);
     pc->pci64_base = (top + GIB - 1) / GIB * GIB;
-    g_autoptr(GPtrArray) order = boot_order(config->boot, files);
+    g_autoptr(GPtrArray) order = boot_order(config->boot, files->drives);
     struct boot_config boot = {
         .guest = pc->board->guest,
         .cpus = (unsigned)config->cpus,
@@ -242,6 +288,7 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
               const struct machine_files *files, GError **error)
 {
     pc->board = board;
+    pc->slot = FIRST_FREE_SLOT;
     pc->devices = g_ptr_array_new();
     pc->irqs = g_ptr_array_new_with_free_func(g_free);
     bus_add_reader(board->bus, &pc->reader);
@@ -262,12 +309,11 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     pc->ahci = part_named(pc, "ahci");
     wire_controllers(pc);
 
-    unsigned slot = FIRST_FREE_SLOT;
     for (guint i = 0; i < config->devices->len; i++)
-        if (!add_device(pc, g_ptr_array_index(config->devices, i), &slot, error))
+        if (!add_device(pc, g_ptr_array_index(config->devices, i), error))
             return false;
 
-    if (!describe(pc, config, files, error) || !plug_disks(pc, files, error))
+    if (!add_drives(pc, files->drives, config, error) || !describe(pc, config, files, error))
         return false;
     device_plug(part_named(pc, "fw-cfg"), "items", pc->fw_cfg);
     if (!files->kernel) /* else the BIOS area is RAM, and written before the start */

@@ -110,7 +110,7 @@ static void wrong_values(void)
         { "disk", "a,", "unknown key \"\"" },
         { "disk", "a,bus", "--disk" },
         { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
-        { "disk", "a,bus=ide", "bus=ide: \"ahci\" is what there is" },
+        { "disk", "a,bus=ide", "bus=ide: \"ahci\", \"virtio\" or \"nvme\" is what there is" },
         { "disk", "a,format=qcow2", "format=qcow2: \"raw\" is what there is" },
         { "cdrom", "a,writable", "--cdrom: unknown key \"writable\"" },
         { "cdrom", "", "--cdrom: a file name is wanted" },

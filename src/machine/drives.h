@@ -1,0 +1,47 @@
+/* The machine's drives: which disk is at which controller, and what is done with all of them.
+ *
+ * The table is made before the machine starts; only a CD drive's disk changes later, on the
+ * machine's thread, under the lock (drives_activity may be called from any thread). */
+#pragma once
+#include "block/disk.h"
+#include "bus/device.h"
+
+#include <stdatomic.h>
+
+enum { DRIVES_MAX = 16 };
+
+enum drive_bus { DRIVE_AHCI, DRIVE_VIRTIO, DRIVE_NVME, DRIVE_BUSES };
+extern const char
+    *const drive_bus_names[DRIVE_BUSES + 1]; /* as users write them; NULL at the end */
+
+struct machine_drive {
+    struct disk *disk; /* NULL: a CD drive without a CD */
+    enum drive_bus bus;
+    bool is_cd;
+    /* pc_build says whose drive it is, and which of that device's. */
+    struct device *device;
+    unsigned index;
+};
+
+struct drives {
+    struct machine_drive drive[DRIVES_MAX];
+    unsigned count;
+    GMutex lock;         /* a leaf */
+    atomic_uint ejected; /* by the guest: a bit for each drive; any thread */
+};
+
+void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, int), void *opaque);
+/* A write that waits for space on the host's disk, now or in a moment, is given up: nobody would
+ * answer it while this thread waits here. The guest was never told that it is done. */
+void drives_drain(struct drives *drives);
+void drives_retry(struct drives *drives);
+uint32_t drives_activity(struct drives *drives);
+
+struct machine_drive *drives_find(struct drives *drives, const struct device *dev, unsigned index);
+/* The guest opened the tray of drive `index` of dev. With the device's lock held. */
+void drives_note_ejected(struct drives *drives, const struct device *dev, unsigned index);
+/* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it
+ * first: a guest that opened the tray may have closed it again. */
+void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk);
+/* Writes the identities of all disks to fd (block/image.h). */
+void drives_write_list(const struct drives *drives, int fd);

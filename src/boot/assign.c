@@ -189,6 +189,7 @@ static void set_screen(struct assign *a, struct bus *bus, struct bus_reader *rea
 {
     enum { INDEX = 0x1ce, DATA = 0x1cf, XRES = 1, YRES, BPP, ENABLE, ON = 1, LFB = 0x40 };
     enum { WIDTH = 1024, HEIGHT = 768, FRAME_BAR = PCI_BAR };
+    enum { VGA_ATTRIBUTE = 0x3c0, VGA_COLOUR = 0x3c2, VGA_STATUS = 0x3da, PALETTE_SOURCE = 0x20 };
     static const uint16_t registers[][2] = {
         { XRES, WIDTH }, { YRES, HEIGHT }, { BPP, 32 }, { ENABLE, ON | LFB }
     };
@@ -201,6 +202,12 @@ static void set_screen(struct assign *a, struct bus *bus, struct bus_reader *rea
         bus_out(bus, reader, INDEX, &index, 2);
         bus_out(bus, reader, DATA, &value, 2);
     }
+    /* Registers at 3Dx, as in colour modes; the screen is blank until the attribute controller has
+     * its palette. */
+    uint8_t colour = 0x67, status, source = PALETTE_SOURCE;
+    bus_out(bus, reader, VGA_COLOUR, &colour, 1);
+    bus_in(bus, reader, VGA_STATUS, &status, 1);
+    bus_out(bus, reader, VGA_ATTRIBUTE, &source, 1);
     for (unsigned i = 0; i < a->narrow_count; i++)
         if (a->narrow[i].devfn == display && a->narrow[i].offset == FRAME_BAR)
             *screen = (struct boot_screen){ base, a->narrow[i].size, WIDTH, HEIGHT, WIDTH * 4 };

@@ -68,6 +68,15 @@ static bool load_kernel(struct loader *l, GError **error)
                    k->file.name);
 }
 
+/* A kernel that begins where nothing is would run into a triple fault, and nobody knew why. */
+static bool check_entry(const struct loader *l, GError **error)
+{
+    const struct entry *entry = l->entry;
+    return entry->mode == ENTRY_REAL ||
+           (load_taken(l, entry->ip) && (entry->mode == ENTRY_LONG || entry->ip <= UINT32_MAX)) ||
+           hv_fail(error, HV_USAGE, "%s: its entry is not in what it loads", l->kernel->file.name);
+}
+
 bool boot_direct(struct guest *guest, const struct boot_kernel *kernel, struct entry *entry,
                  GError **error)
 {
@@ -83,7 +92,7 @@ bool boot_direct(struct guest *guest, const struct boot_kernel *kernel, struct e
     ok = ok && load_size(&kernel->file, &l.size, error) && load_tables(&l, error);
     if (ok) {
         put_bios_data(&l);
-        ok = load_kernel(&l, error);
+        ok = load_kernel(&l, error) && check_entry(&l, error);
     }
     g_array_unref(l.taken);
     return ok;

@@ -242,9 +242,6 @@ bool linux_load_elf(struct loader *l, const struct elf *elf, GError **error)
     uint8_t params[PARAMS_SIZE] = { 0 };
     if (!elf_load(l, elf, error) || !load_initrds(l, OLD_INITRD_MAX, &initrd, error))
         return false;
-    if (!load_taken(l, elf->entry))
-        return hv_fail(error, HV_USAGE, "%s: its entry is not in what it loads",
-                       l->kernel->file.name);
     put(params, BOOT_FLAG, 2, 0xaa55);
     memcpy(params + MAGIC, "HdrS", 4);
     put(params, VERSION, 2, V_LATEST);

@@ -225,8 +225,6 @@ bool multiboot_load(struct loader *l, const uint8_t *head, size_t size, GError *
         header.flags & ADDRESSES ? load_by_header(l, &header, at, error) : load_by_elf(l, error);
     if (!ok)
         return false;
-    if (!load_taken(l, l->entry->ip) || l->entry->ip > UINT32_MAX)
-        return hv_fail(error, HV_USAGE, "%s: its entry is not in what it loads", name);
     uint64_t end = 0;
     for (guint i = first; i < l->taken->len; i++) {
         const struct range *r = &g_array_index(l->taken, struct range, i);

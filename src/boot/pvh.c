@@ -2,8 +2,6 @@
  * public/arch-x86/hvm/start_info.h): ELF kernels with a note that names a 32-bit entry. */
 #include "boot/load.h"
 
-#include "base/error.h"
-
 #include <string.h>
 
 #define START_MAGIC UINT32_C(0x336ec578)
@@ -53,9 +51,6 @@ bool pvh_load(struct loader *l, const struct elf *elf, uint64_t entry, GError **
     struct start_info info = { .magic = START_MAGIC, .version = START_VERSION, .rsdp = l->rsdp };
     if (!elf_load(l, elf, error))
         return false;
-    if (entry > UINT32_MAX || !load_taken(l, entry))
-        return hv_fail(error, HV_USAGE, "%s: the entry of its PVH note is not in what it loads",
-                       l->kernel->file.name);
     l->entry->mode = ENTRY_PROTECTED;
     l->entry->ip = entry;
     return put_module(l, &info, error) && put_map(l, &info, error) &&

@@ -27,11 +27,13 @@ struct loop {
     GCond change;
     struct loop_source *sources;
     bool paused, resting, quitting;
-    atomic_bool changed; /* the list, a pause or the end: the thread looks */
-    atomic_bool asleep;  /* or about to be: loop_wake must ring */
+    unsigned lists, taken; /* changes of the list so far, and the last one that the thread knows */
+    atomic_bool changed;   /* the list, a pause or the end: the thread looks */
+    atomic_bool asleep;    /* or about to be: loop_wake must ring */
 
     /* the thread's */
     GPtrArray *served; /* its copy of the list */
+    bool polls;        /* one of them does */
     int64_t window;    /* ns */
 };
 
@@ -47,6 +49,18 @@ static void ring(struct loop *loop)
     uint64_t one = 1;
     ssize_t ignored = write(loop->wake, &one, sizeof one);
     (void)ignored; /* full means that it is awake already */
+}
+
+/* Written with the source's lock held, but the thread looks without: it takes only locks of sources
+ * that have work. */
+static bool is_waked(const struct loop_source *source)
+{
+    return __atomic_load_n(&source->waked, __ATOMIC_RELAXED);
+}
+
+static void set_waked(struct loop_source *source, bool waked)
+{
+    __atomic_store_n(&source->waked, waked, __ATOMIC_RELAXED);
 }
 
 /* --- the thread ----------------------------------------------------------------------------- */
@@ -65,10 +79,11 @@ static bool ready(struct loop *loop, struct loop_source *source, uint32_t events
 {
     bool more = false;
     g_mutex_lock(source->lock);
-    if (source->loop == loop && (events || source->waked)) {
-        source->waked = false;
+    if (source->loop == loop && (events || is_waked(source))) {
+        set_waked(source, false);
         more = source->ready(source, events);
-        source->waked |= more;
+        if (more)
+            set_waked(source, true);
     }
     g_mutex_unlock(source->lock);
     return more;
@@ -77,8 +92,8 @@ static bool ready(struct loop *loop, struct loop_source *source, uint32_t events
 static bool rest(struct loop_source *source)
 {
     if (source->rest && source->rest(source))
-        source->waked = true;
-    return source->waked;
+        set_waked(source, true);
+    return is_waked(source);
 }
 
 static void relax(void)
@@ -97,6 +112,8 @@ static bool poll_sources(struct loop *loop)
         bool found = false;
         for (guint i = 0; i < loop->served->len; i++) {
             struct loop_source *source = g_ptr_array_index(loop->served, i);
+            if (is_waked(source))
+                return true;
             if (source->poll)
                 found |= call(loop, source, source->poll);
         }
@@ -125,7 +142,7 @@ static bool rest_sources(struct loop *loop)
 /* How long the wait for work was decides whether polling would have paid. */
 static void adapt(struct loop *loop, int64_t waited)
 {
-    if (waited > POLL_MAX_NS || !loop->may_poll)
+    if (waited > POLL_MAX_NS || !loop->may_poll || !loop->polls)
         loop->window = 0;
     else if (waited > loop->window)
         loop->window = CLAMP(loop->window * 2, POLL_START_NS, POLL_MAX_NS);
@@ -142,7 +159,7 @@ static bool take_events(struct loop *loop, int timeout)
             more |= ready(loop, events[i].data.ptr, events[i].events);
     for (guint i = 0; i < loop->served->len; i++) {
         struct loop_source *source = g_ptr_array_index(loop->served, i);
-        if (__atomic_load_n(&source->waked, __ATOMIC_RELAXED))
+        if (is_waked(source))
             more |= ready(loop, source, 0);
     }
     return more;
@@ -160,8 +177,13 @@ static bool take_changes(struct loop *loop)
     loop->resting = false;
     atomic_store(&loop->changed, false);
     g_ptr_array_set_size(loop->served, 0);
-    for (struct loop_source *s = loop->sources; s; s = s->next)
+    loop->polls = false;
+    for (struct loop_source *s = loop->sources; s; s = s->next) {
         g_ptr_array_add(loop->served, s);
+        loop->polls |= s->poll != NULL;
+    }
+    loop->taken = loop->lists;
+    g_cond_broadcast(&loop->change);
     bool go = !loop->quitting;
     g_mutex_unlock(&loop->mutex);
     return go;
@@ -250,11 +272,20 @@ static bool begin(struct loop *loop)
 
 static bool watch(struct loop *loop, struct loop_source *source, int op, uint32_t events)
 {
-    struct epoll_event event = { .events = events, .data.ptr = source };
+    /* Epoll tells of a hang-up even who wants to hear nothing: once is enough. */
+    struct epoll_event event = { .events = events ? events : EPOLLET, .data.ptr = source };
     if (source->fd < 0 || epoll_ctl(loop->epoll, op, source->fd, &event) == 0)
         return true;
     log_warn(loop->name, "a descriptor cannot be watched: %s", g_strerror(errno));
     return false;
+}
+
+/* Mutex held. */
+static void list_changed(struct loop *loop)
+{
+    loop->lists++;
+    atomic_store(&loop->changed, true);
+    ring(loop);
 }
 
 bool loop_add(struct loop *loop, struct loop_source *source, uint32_t events)
@@ -263,11 +294,10 @@ bool loop_add(struct loop *loop, struct loop_source *source, uint32_t events)
     bool ok = begin(loop) && watch(loop, source, EPOLL_CTL_ADD, events);
     if (ok) {
         source->loop = loop;
-        source->waked = false;
+        set_waked(source, false);
         source->next = loop->sources;
         loop->sources = source;
-        atomic_store(&loop->changed, true);
-        ring(loop);
+        list_changed(loop);
     }
     g_mutex_unlock(&loop->mutex);
     return ok;
@@ -291,17 +321,25 @@ void loop_remove(struct loop_source *source)
     *at = source->next;
     watch(loop, source, EPOLL_CTL_DEL, 0);
     source->loop = NULL;
-    atomic_store(&loop->changed, true);
-    ring(loop);
+    list_changed(loop);
+    g_mutex_unlock(&loop->mutex);
+}
+
+void loop_settle(struct loop *loop)
+{
+    g_mutex_lock(&loop->mutex);
+    unsigned wanted = loop->lists;
+    while (loop->thread && !loop->resting && (int)(loop->taken - wanted) < 0)
+        g_cond_wait(&loop->change, &loop->mutex);
     g_mutex_unlock(&loop->mutex);
 }
 
 void loop_wake(struct loop_source *source)
 {
     struct loop *loop = source->loop;
-    if (!loop || source->waked)
+    if (!loop || is_waked(source))
         return;
-    __atomic_store_n(&source->waked, true, __ATOMIC_RELAXED);
+    set_waked(source, true);
     if (atomic_load(&loop->asleep))
         ring(loop);
 }

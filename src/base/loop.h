@@ -4,7 +4,8 @@
  *
  * Each source has the lock of its owner: the loop takes it around every call, and the owner holds
  * it when it adds, changes or removes the source, so a removed source is never called again (its
- * memory stays until loop_free). A call does a bounded batch of work and never waits.
+ * memory and its lock stay until loop_settle or loop_free). A call does a bounded batch of work and
+ * never waits.
  *
  * Polling is adaptive, as KVM's halt polling is: a descriptor that became ready soon after the
  * loop went to sleep makes the window longer, one that came late ends it. An idle loop sleeps. */
@@ -46,6 +47,9 @@ void loop_free(struct loop *loop);
 bool loop_add(struct loop *loop, struct loop_source *source, uint32_t events);
 void loop_change(struct loop_source *source, uint32_t events); /* 0: not watched for now */
 void loop_remove(struct loop_source *source);                  /* nothing when not added */
+/* The thread has forgotten the sources that were removed so far. With no source's lock held, never
+ * from the loop's thread. */
+void loop_settle(struct loop *loop);
 /* Has `ready` called soon. Any thread, with the source's lock held; nothing when not added. */
 void loop_wake(struct loop_source *source);
 

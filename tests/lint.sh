@@ -137,7 +137,9 @@ src/block/image.c:g_strdup_printf runs in hv, before there is a guest
 src/block/overlay.c:g_malloc0 when it is opened
 src/block/raw.c:g_malloc0 when it is opened
 src/block/overlay.c:g_mutex_lock between its own thread and that of its base
-src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's thread
+src/block/raw.c:g_mutex_lock the owner's, to drain; one flush at a time on threads
+src/block/uring.c:g_mutex_lock the owner's, to drain and to end
+src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's threads
 src/devices/ahci.c:g_malloc0 in init: the drives' buffers
 src/devices/q35-host.c:aligned_alloc in init: the BIOS shadow; failure is an error
 src/devices/vga.c:g_malloc0 in init: the bitmaps

@@ -1,12 +1,12 @@
 /* The disk interface: what a drive's controller (AHCI, virtio-blk, NVMe) needs of an image.
  *
  * Requests are asynchronous: submit a batch, kick, and go on; `done` is called later, on a thread
- * of the disk or the owner's loop, with the lock of the owner (disk_attach) held, and never from
- * inside disk_submit or disk_kick. Requests may finish in any order; a flush covers the writes that
- * were done before it was submitted. What `done` reported for a flush is on stable storage. Host
- * errors arrive as errno values, but a full host disk does not: such a write is held, the machine
- * is told (disk_set_full), pauses, and asks for another try (disk_retry), so a device never sees
- * ENOSPC. */
+ * of the disk, the owner's loop or in disk_drain, with the lock of the owner (disk_attach) held,
+ * and never from inside disk_submit or disk_kick. Requests may finish in any order; a flush covers
+ * the writes that were done before it was submitted. What `done` reported for a flush is on stable
+ * storage. Host errors arrive as errno values, but a full host disk does not: such a write is held,
+ * the machine is told (disk_set_full), pauses, and asks for another try (disk_retry), so a device
+ * never sees ENOSPC. */
 #pragma once
 #include <glib.h>
 #include <stdbool.h>
@@ -58,7 +58,7 @@ struct disk {
 };
 
 /* Whose lock `done` holds, and the loop that a disk without threads of its own may use (NULL: it
- * makes one). Before the first request. */
+ * makes one). Before the first request. Both must outlive the disk. */
 static inline void disk_attach(struct disk *disk, GMutex *lock, struct loop *loop)
 {
     disk->lock = lock;
@@ -95,8 +95,10 @@ static inline void disk_set_full(struct disk *disk,
 void disk_retry(struct disk *disk);
 void disk_give_up(struct disk *disk);
 
-/* Waits until nothing is in flight, a held write included. The owner's lock must not be held. NULL
- * is allowed. disk_free gives up what is held, and drains. */
+/* Waits until nothing is in flight, a held write included; requests that were not kicked are. The
+ * owner's lock must not be held, the loop may be paused, but this is not its thread; one thread at
+ * a time. NULL is allowed. disk_free gives up what is held, and drains; on the main loop's thread.
+ */
 void disk_drain(struct disk *disk);
 void disk_free(struct disk *disk);
 

@@ -68,9 +68,11 @@ static int base_read(struct overlay *overlay, uint8_t *to, uint64_t at, uint64_t
         .done = base_done,
         .owner = overlay,
     };
-    overlay->finished = false; /* nothing is in flight: the lock is nobody's */
-    disk_submit(overlay->base, &request);
     g_mutex_lock(&overlay->lock);
+    overlay->finished = false;
+    disk_submit(overlay->base, &request);
+    disk_kick(overlay->base);
+    disk_poll(overlay->base); /* what was in the page cache is here already */
     while (!overlay->finished)
         g_cond_wait(&overlay->done, &overlay->lock);
     g_mutex_unlock(&overlay->lock);
@@ -231,7 +233,7 @@ struct disk *overlay_open(struct disk *base, int fd, GError **error)
         return NULL;
     }
     struct overlay *overlay = g_new0(struct overlay, 1);
-    worker_init(&overlay->worker, base->name, overlay_run, overlay_finish);
+    worker_init(&overlay->worker, base->name, 1, overlay_run, overlay_finish);
     overlay->worker.disk.size = base->size;
     overlay->worker.disk.identity = g_strdup(base->identity);
     overlay->base = base;

@@ -1,9 +1,15 @@
-/* Raw images and block devices; see raw.h. All system calls are made on the worker's thread. */
+/* Raw images and block devices; see raw.h.
+ *
+ * Reads, writes and flushes go to the kernel by io_uring. What is rare, and what did not come back
+ * from there as it should (short, interrupted, no room, an error), is done by the worker's threads,
+ * from the start: that is always right, for the memory of a request does not change before `done`.
+ * Where io_uring is forbidden they do everything. */
 #include "block/raw.h"
 
 #include "base/error.h"
 #include "base/log.h"
 #include "block/image.h"
+#include "block/uring.h"
 #include "block/worker.h"
 
 #include <errno.h>
@@ -19,14 +25,24 @@ struct raw {
     struct worker worker;
     int fd;
     const struct raw_io *io;
-    /* Worker's thread: the errno of the first flush that failed. The kernel forgets the pages that
-     * it could not write, so a later fsync that succeeds means nothing. */
-    int flush_failed;
+
+    /* The owner's lock. */
+    bool decided; /* whether there is a ring */
+    struct uring *uring;
+    /* One flush at a time is in the ring: of two, the kernel would tell only one what went wrong.
+     * Those that come meanwhile wait, and then one flush stands for all of them. */
+    struct disk_request *flushing;
+    struct disk_request *covered, *waiting; /* lists: by that flush, for the next one */
+
+    GMutex flush; /* held around a thread's flush, for the same reason; a leaf */
+    /* The errno of the first flush that failed. The kernel forgets the pages that it could not
+     * write, so a later fsync that succeeds means nothing. */
+    atomic_int flush_failed;
 };
 
 enum { IOV_AT_ONCE = 1024 }; /* IOV_MAX of Linux */
 
-const struct raw_io raw_system_io = { preadv, pwritev, fdatasync };
+const struct raw_io raw_system_io = { .readv = preadv, .writev = pwritev, .sync = fdatasync };
 
 static void zero_rest(const struct iovec *iov, unsigned count, size_t skip)
 {
@@ -65,15 +81,17 @@ int raw_transfer(const struct raw_io *io, int fd, bool write, const struct iovec
     return 0;
 }
 
+/* --- on the worker's threads --------------------------------------------------------------------
+ */
+
 static int raw_flush(struct raw *raw)
 {
-    int result;
-    if (raw->flush_failed)
-        return raw->flush_failed;
-    do
-        result = raw->io->sync(raw->fd);
-    while (result < 0 && errno == EINTR);
-    raw->flush_failed = result < 0 ? errno : 0;
+    g_mutex_lock(&raw->flush);
+    int result = 0;
+    while (!raw->flush_failed && (result = raw->io->sync(raw->fd)) < 0)
+        if (errno != EINTR)
+            raw->flush_failed = errno;
+    g_mutex_unlock(&raw->flush);
     return raw->flush_failed;
 }
 
@@ -123,8 +141,169 @@ static int raw_run(struct worker *worker, const struct disk_request *request)
 
 static void raw_finish(struct worker *worker)
 {
-    close(((struct raw *)worker)->fd);
+    struct raw *raw = (struct raw *)worker;
+    close(raw->fd);
+    g_mutex_clear(&raw->flush);
 }
+
+/* --- through the ring, with the owner's lock held -----------------------------------------------
+ */
+
+static void start_flush(struct raw *raw, struct disk_request *requests)
+{
+    raw->flushing = requests;
+    raw->covered = requests->next;
+    uring_submit(raw->uring, requests);
+}
+
+static void submit_flush(struct raw *raw, struct disk_request *request)
+{
+    if (!raw->flushing) {
+        start_flush(raw, request);
+        return;
+    }
+    request->next = raw->waiting;
+    raw->waiting = request;
+}
+
+/* The list of those that the flush stood for; the next one starts. */
+static struct disk_request *end_flush(struct raw *raw)
+{
+    struct disk_request *through = raw->flushing, *next = raw->waiting;
+    through->next = raw->covered;
+    raw->flushing = raw->covered = raw->waiting = NULL;
+    if (next)
+        start_flush(raw, next);
+    return through;
+}
+
+static void flush_result(struct raw *raw, int result)
+{
+    if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) { /* a thread has ended */
+        uring_submit(raw->uring, raw->flushing);
+        return;
+    }
+    if (result < 0 && !raw->flush_failed) {
+        raw->flush_failed = -result;
+        log_warn(raw->worker.disk.name, "flush failed: %s", g_strerror(-result));
+    }
+    struct disk_request *next, *request = end_flush(raw);
+    for (; request; request = next) {
+        next = request->next;
+        request->done(request, raw->flush_failed);
+    }
+}
+
+static void raw_result(struct disk *disk, struct disk_request *request, int result)
+{
+    struct raw *raw = (struct raw *)disk;
+    if (raw->io->result)
+        result = raw->io->result(request, result);
+    if (request->op == DISK_FLUSH)
+        flush_result(raw, result);
+    else if (result >= 0 && (uint64_t)result == request->length)
+        request->done(request, 0);
+    else
+        worker_take(&raw->worker, request);
+}
+
+static void raw_refused(struct disk *disk, struct disk_request *request)
+{
+    struct raw *raw = (struct raw *)disk;
+    if (request->op != DISK_FLUSH) {
+        worker_take(&raw->worker, request);
+        return;
+    }
+    struct disk_request *next;
+    for (request = end_flush(raw); request; request = next) {
+        next = request->next;
+        worker_take(&raw->worker, request);
+    }
+}
+
+/* --- the disk's operations ----------------------------------------------------------------------
+ */
+
+static void decide(struct raw *raw)
+{
+    static const struct uring_events events = { raw_result, raw_refused };
+    struct disk *disk = &raw->worker.disk;
+    raw->decided = true;
+    if (disk->lock)
+        raw->uring = uring_new(disk, raw->fd, &events);
+}
+
+static bool fits_ring(const struct raw *raw, const struct disk_request *request)
+{
+    if (!raw->uring || request->error)
+        return false;
+    if (request->op == DISK_READ || request->op == DISK_WRITE)
+        return request->iov_count - 1 < IOV_AT_ONCE && request->length <= URING_LENGTH;
+    return request->op == DISK_FLUSH && !raw->worker.disk.readonly;
+}
+
+static void raw_submit(struct disk *disk, struct disk_request *request)
+{
+    struct raw *raw = (struct raw *)disk;
+    if (!raw->decided)
+        decide(raw);
+    if (!raw->uring || !uring_busy(raw->uring))
+        worker_forgive(&raw->worker);
+    if (!fits_ring(raw, request))
+        worker_take(&raw->worker, request);
+    else if (request->op == DISK_FLUSH)
+        submit_flush(raw, request);
+    else
+        uring_submit(raw->uring, request);
+}
+
+static void raw_kick(struct disk *disk)
+{
+    struct raw *raw = (struct raw *)disk;
+    if (raw->uring)
+        uring_kick(raw->uring);
+}
+
+static bool raw_poll(struct disk *disk)
+{
+    struct raw *raw = (struct raw *)disk;
+    return raw->uring && uring_poll(raw->uring);
+}
+
+/* What comes back from the ring may go on to the threads, and `done` may submit more. */
+static void raw_drain(struct disk *disk)
+{
+    struct raw *raw = (struct raw *)disk;
+    bool busy = disk->lock;
+    while (busy) {
+        g_mutex_lock(disk->lock);
+        if (raw->uring)
+            uring_drain(raw->uring);
+        busy = worker_busy(&raw->worker);
+        g_mutex_unlock(disk->lock);
+        if (busy)
+            worker_drain(disk);
+    }
+}
+
+static void raw_free(struct disk *disk)
+{
+    struct raw *raw = (struct raw *)disk;
+    worker_retry(disk, true);
+    raw_drain(disk);
+    if (raw->uring)
+        uring_free(raw->uring);
+    worker_free(disk);
+}
+
+static const struct disk_ops raw_ops = {
+    .submit = raw_submit,
+    .kick = raw_kick,
+    .poll = raw_poll,
+    .drain = raw_drain,
+    .free = raw_free,
+    .retry = worker_retry,
+};
 
 /* The size in bytes of the file or device. */
 static bool find_size(int fd, const char *name, uint64_t *size, GError **error)
@@ -155,16 +334,23 @@ struct disk *raw_open(int fd, const char *name, bool readonly, GError **error)
                  "sector is filled up with zeros",
                  size);
     struct raw *raw = g_new0(struct raw, 1);
-    worker_init(&raw->worker, name, raw_run, raw_finish);
+    worker_init(&raw->worker, name, WORKER_THREADS, raw_run, raw_finish);
+    raw->worker.disk.ops = &raw_ops;
     raw->worker.disk.size = (size + SECTOR - 1) / SECTOR * SECTOR;
     raw->worker.disk.readonly = readonly;
     raw->worker.disk.identity = image_identity(fd);
     raw->fd = fd;
     raw->io = &raw_system_io;
+    g_mutex_init(&raw->flush);
     return &raw->worker.disk;
 }
 
 void raw_set_io(struct disk *disk, const struct raw_io *io)
 {
     ((struct raw *)disk)->io = io;
+}
+
+void raw_use_threads(struct disk *disk)
+{
+    ((struct raw *)disk)->decided = true;
 }

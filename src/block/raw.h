@@ -15,9 +15,13 @@ struct raw_io {
     ssize_t (*readv)(int fd, const struct iovec *iov, int count, off_t offset);
     ssize_t (*writev)(int fd, const struct iovec *iov, int count, off_t offset);
     int (*sync)(int fd);
+    /* NULL, or what to believe io_uring's answer to be, with the owner's lock held. */
+    int (*result)(struct disk_request *request, int result);
 };
 /* Before the first request. */
 void raw_set_io(struct disk *disk, const struct raw_io *io);
+/* As where io_uring is forbidden. Before the first request. */
+void raw_use_threads(struct disk *disk);
 
 /* Transfers all of iov, with short transfers and EINTR seen to; what lies behind the end of the
  * file reads as zeros. 0 or a positive errno. */

@@ -1,4 +1,5 @@
-/* Disks: raw files with real descriptors and threads, throwaway overlays, locks, recognition. */
+/* Disks: raw files with real descriptors, on io_uring and on threads; throwaway overlays; locks;
+ * recognition. */
 #include "base/error.h"
 #include "block/disk.h"
 #include "block/image.h"
@@ -59,11 +60,15 @@ static void attach(struct owner *owner, struct disk *disk)
     disk_set_full(disk, on_full, owner);
 }
 
+static bool threads_only; /* the tests of /raw and /overlay run both ways */
+
 static struct disk *open_raw(struct owner *owner, int fd, bool readonly)
 {
     g_autoptr(GError) error = NULL;
     struct disk *disk = raw_open(fd, "test.img", readonly, &error);
     g_assert_no_error(error);
+    if (threads_only)
+        raw_use_threads(disk);
     attach(owner, disk);
     return disk;
 }
@@ -75,7 +80,8 @@ static void start(struct owner *owner, struct disk_request *request)
     g_mutex_lock(&owner->lock); /* a device submits with its lock held */
     owner->finished = false;
     disk_submit(owner->disk, request);
-    g_assert_false(owner->finished); /* never from inside disk_submit */
+    disk_kick(owner->disk);
+    g_assert_false(owner->finished); /* never from inside these */
     g_mutex_unlock(&owner->lock);
 }
 
@@ -187,6 +193,21 @@ static void raw_discards(void)
     disk_free(disk);
 }
 
+static void raw_writes_zeroes(void)
+{
+    struct owner owner;
+    struct disk *disk = open_raw(&owner, file_of(SIZE, 0x33), false);
+    uint8_t *data = g_malloc(SIZE);
+    struct disk_request request = { .op = DISK_WRITE_ZEROES, .offset = 512, .length = 100352 };
+    start(&owner, &request);
+    g_assert_cmpint(await(&owner), ==, 0);
+    g_assert_cmpint(transfer(&owner, DISK_READ, 0, data, SIZE), ==, 0);
+    g_assert_true(all(data, 512, 0x33) && all(data + 512, 100352, 0));
+    g_assert_true(all(data + 512 + 100352, SIZE - 512 - 100352, 0x33));
+    g_free(data);
+    disk_free(disk);
+}
+
 /* A host that interrupts, transfers in crumbs, is full, and loses what it should flush. */
 static struct {
     int interruptions, room, sync_error;
@@ -225,7 +246,19 @@ static int bad_sync(int fd)
     return host.sync_error ? -1 : 0;
 }
 
-static const struct raw_io bad_io = { bad_readv, bad_writev, bad_sync };
+/* The same host by way of io_uring. */
+static int bad_result(struct disk_request *request, int result)
+{
+    if (request->op == DISK_FLUSH)
+        return -host.sync_error;
+    if (host.interruptions-- > 0)
+        return -EINTR;
+    if (request->op == DISK_WRITE && !host.room)
+        return -ENOSPC;
+    return MIN(result, 100);
+}
+
+static const struct raw_io bad_io = { bad_readv, bad_writev, bad_sync, bad_result };
 
 static void raw_completes_short_transfers(void)
 {
@@ -318,9 +351,13 @@ static void drain_waits(void)
         };
         requests[i].done = on_done;
         requests[i].owner = &owner;
+        g_mutex_lock(&owner.lock);
         disk_submit(disk, &requests[i]);
+        if (i % 5 == 0)
+            disk_kick(disk);
+        g_mutex_unlock(&owner.lock);
     }
-    disk_drain(disk);
+    disk_drain(disk); /* those that were not kicked are its business too */
     g_assert_true(all(data[0], sizeof data, 0x44));
     disk_free(disk);
 }
@@ -335,7 +372,10 @@ static void overlay_keeps_the_base(void)
     g_autoptr(GRand) rand = g_rand_new_with_seed(1);
     g_autofree uint8_t *model = g_malloc(ODD), *data = g_malloc(ODD);
     int fd = file_of(ODD, 0x55), look = dup(fd);
-    struct disk *disk = overlay_open(raw_open(fd, "base.img", true, NULL), -1, &error);
+    struct disk *base = raw_open(fd, "base.img", true, NULL);
+    if (threads_only)
+        raw_use_threads(base);
+    struct disk *disk = overlay_open(base, -1, &error);
     g_assert_no_error(error);
     g_assert_false(disk->readonly);
     attach(&owner, disk);
@@ -475,19 +515,45 @@ static void locks(void)
     rmdir(dir);
 }
 
+/* --- both ways ------------------------------------------------------------------------------- */
+
+static const struct case_of_both {
+    const char *path;
+    void (*run)(void);
+} both_ways[] = {
+    { "/raw/reads-and-writes", raw_reads_and_writes },
+    { "/raw/checks-ranges", raw_checks_ranges },
+    { "/raw/pads-the-tail", raw_pads_the_tail },
+    { "/raw/refuses", raw_refuses },
+    { "/raw/discards", raw_discards },
+    { "/raw/writes-zeroes", raw_writes_zeroes },
+    { "/raw/completes-short-transfers", raw_completes_short_transfers },
+    { "/raw/failed-flush-stays-failed", raw_failed_flush_stays_failed },
+    { "/raw/full-host", raw_full_host },
+    { "/raw/drain-waits", drain_waits },
+    { "/overlay/keeps-the-base", overlay_keeps_the_base },
+};
+
+static void on_ring(gconstpointer data)
+{
+    threads_only = false;
+    ((const struct case_of_both *)data)->run();
+}
+
+static void on_threads(gconstpointer data)
+{
+    threads_only = true;
+    ((const struct case_of_both *)data)->run();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/raw/reads-and-writes", raw_reads_and_writes);
-    g_test_add_func("/raw/checks-ranges", raw_checks_ranges);
-    g_test_add_func("/raw/pads-the-tail", raw_pads_the_tail);
-    g_test_add_func("/raw/refuses", raw_refuses);
-    g_test_add_func("/raw/discards", raw_discards);
-    g_test_add_func("/raw/completes-short-transfers", raw_completes_short_transfers);
-    g_test_add_func("/raw/failed-flush-stays-failed", raw_failed_flush_stays_failed);
-    g_test_add_func("/raw/full-host", raw_full_host);
-    g_test_add_func("/raw/drain-waits", drain_waits);
-    g_test_add_func("/overlay/keeps-the-base", overlay_keeps_the_base);
+    for (gsize i = 0; i < 2 * G_N_ELEMENTS(both_ways); i++) {
+        const struct case_of_both *c = &both_ways[i / 2];
+        g_autofree char *path = g_strconcat(i % 2 ? "/threads" : "/ring", c->path, NULL);
+        g_test_add_data_func(path, c, i % 2 ? on_threads : on_ring);
+    }
     g_test_add_func("/image/probe", probe_recognises);
     g_test_add_func("/image/probe-hybrid", probe_hybrid_and_directory);
     g_test_add_func("/image/locks", locks);

@@ -384,6 +384,14 @@ static size_t treat(struct net *net, const struct iovec *iov, unsigned count, si
     return length;
 }
 
+size_t net_peek(struct net *net, void *to, size_t length)
+{
+    if (net->tap || net->cutting || net->gone)
+        return 0;
+    ssize_t n = recv(net->fd, to, length, MSG_PEEK | MSG_DONTWAIT);
+    return n > 0 ? (size_t)n : 0;
+}
+
 size_t net_receive(struct net *net, const struct iovec *iov, unsigned count)
 {
     size_t room = iov_length(iov, count), direct = count <= SPANS ? room : 0, given;

@@ -68,6 +68,9 @@ void net_set_offloads(struct net *net, unsigned offloads);
  * when net_fd is writable. A far end that is gone, or a packet that it refuses (too short, too
  * long), is a lost packet and true. */
 bool net_send(struct net *net, const struct iovec *iov, unsigned count);
+/* The first bytes of the next packet, with its header, which net_receive then gives; how many they
+ * are. 0: none is there, or the far end cannot say before. */
+size_t net_peek(struct net *net, void *to, size_t length);
 /* Receives one packet with its header into iov, without a copy when it needs no treatment. The
  * bytes; 0: none is there now. A packet that does not fit, or makes no sense, is dropped. iov may
  * be written to although nothing is received. `buffers` of the header has no meaning. */

@@ -1,0 +1,698 @@
+/* virtio-net (virtio 1.2 section 5.1): the NIC of guests with virtio drivers.
+ *
+ * Packets go between the driver's buffers and the cable (net/net.h) without a copy. Checksums and
+ * large segments are left to the far end in both directions. With several queue pairs (one for each
+ * vCPU) the guest spreads what it sends; what comes is put into the pair whose flow it is of. */
+#include "bus/virtio.h"
+
+#include "base/error.h"
+#include "net/net.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Feature bits (section 5.1.3). */
+enum {
+    F_CSUM = 0,
+    F_GUEST_CSUM = 1,
+    F_MTU = 3,
+    F_MAC = 5,
+    F_GUEST_TSO4 = 7,
+    F_GUEST_TSO6 = 8,
+    F_GUEST_ECN = 9,
+    F_HOST_TSO4 = 11,
+    F_HOST_TSO6 = 12,
+    F_HOST_ECN = 13,
+    F_MRG_RXBUF = 15,
+    F_STATUS = 16,
+    F_CTRL_VQ = 17,
+    F_CTRL_RX = 18,
+    F_CTRL_VLAN = 19,
+    F_CTRL_RX_EXTRA = 20,
+    F_GUEST_ANNOUNCE = 21,
+    F_MQ = 22,
+    F_CTRL_MAC_ADDR = 23,
+    F_GUEST_USO4 = 54,
+    F_GUEST_USO6 = 55,
+    F_HOST_USO = 56,
+};
+#define BIT(feature) (UINT64_C(1) << (feature))
+
+/* Status (section 5.1.4) and the control queue's commands (section 5.1.6.5). */
+enum { S_LINK_UP = 1, S_ANNOUNCE = 2 };
+enum {
+    CTRL_RX = 0,
+    RX_PROMISCUOUS = 0,
+    RX_ALL_MULTICAST = 1,
+    RX_ALL_UNICAST = 2,
+    RX_NO_MULTICAST = 3,
+    RX_NO_UNICAST = 4,
+    RX_NO_BROADCAST = 5,
+    RX_MODES = 6,
+    CTRL_MAC = 1,
+    MAC_TABLE_SET = 0,
+    MAC_ADDRESS_SET = 1,
+    CTRL_VLAN = 2,
+    VLAN_ADD = 0,
+    VLAN_DELETE = 1,
+    CTRL_ANNOUNCE = 3,
+    ANNOUNCE_ACK = 0,
+    CTRL_MQ = 4,
+    MQ_PAIRS_SET = 0,
+    CTRL_OK = 0,
+    CTRL_ERROR = 1,
+};
+enum {
+    MAC = 6,
+    PAIRS_MAX = 8,
+    QUEUE_SIZE = 256,
+    FILTERS = 64, /* addresses of each kind; with more, all pass */
+    VLANS = 4096,
+    ETHERTYPE = 12,
+    ETHERTYPE_VLAN = 0x8100,
+    HEADER = sizeof(struct net_header),
+    PEEK = 64, /* bytes of a frame that filters and steering look at */
+    RX_SEGMENTS = 64,
+    RX_CHAINS = 64, /* of 1.5 KiB for a 64 KiB packet, and some */
+    SEND_SEGMENTS = 256,
+    CONTROL_BATCH = 8,
+    FLOWS = 256,
+};
+
+struct net_config {
+    uint8_t mac[MAC];
+    le16 status, max_pairs, mtu;
+};
+
+struct vnet_regs {
+    uint64_t vlans[VLANS / 64];
+    uint8_t unicast[FILTERS][MAC], multicast[FILTERS][MAC];
+    uint16_t unicasts, multicasts; /* more than FILTERS: all */
+    uint16_t pairs;                /* in use */
+    uint8_t mac[MAC];
+    uint8_t mode[RX_MODES];
+    uint8_t announce;
+    uint8_t cable_out; /* what the user did: survives a reset of the driver */
+    uint8_t pad[4];
+};
+
+struct vnet {
+    struct device dev;
+    struct net *net;
+    GBytes *rom;
+    char *mac_option;
+    uint64_t pairs_option, mtu;
+    uint8_t mac[MAC];
+    struct loop_source cable; /* readable: packets came; writable: it has room again */
+    bool starved;             /* packets wait for receive buffers */
+    bool blocked;             /* a transmit queue waits for room */
+    uint8_t flows[FLOWS];     /* the pair that last sent for each hash */
+    struct vnet_regs regs;
+};
+
+static const struct field vnet_fields[] = {
+    SAVED_ARRAY(struct vnet_regs, vlans),
+    { .name = "unicast",
+      .type = FIELD_U8,
+      .since = 1,
+      .offset = offsetof(struct vnet_regs, unicast),
+      .width = 1,
+      .count = FILTERS * MAC,
+      .max = UINT64_MAX },
+    { .name = "multicast",
+      .type = FIELD_U8,
+      .since = 1,
+      .offset = offsetof(struct vnet_regs, multicast),
+      .width = 1,
+      .count = FILTERS * MAC,
+      .max = UINT64_MAX },
+    SAVED_MAX(struct vnet_regs, unicasts, FILTERS + 1),
+    SAVED_MAX(struct vnet_regs, multicasts, FILTERS + 1),
+    SAVED_MAX(struct vnet_regs, pairs, PAIRS_MAX),
+    SAVED_ARRAY(struct vnet_regs, mac),
+    SAVED_ARRAY_MAX(struct vnet_regs, mode, 1),
+    SAVED_MAX(struct vnet_regs, announce, 1),
+    SAVED_MAX(struct vnet_regs, cable_out, 1),
+    SAVED_PAD(struct vnet_regs, pad),
+    SAVED_END,
+};
+
+static const struct virtio_queue_class receive_class = { "receive", QUEUE_SIZE, 0, true };
+static const struct virtio_queue_class transmit_class = { "transmit", QUEUE_SIZE, 0, false };
+static const struct virtio_queue_class control_class = { "control", 64, 0, false };
+
+/* Queues: receive and transmit of each pair by turns, then control (section 5.1.2). */
+static unsigned control_index(const struct vnet *vnet)
+{
+    return virtio_has(&vnet->dev, F_MQ) ? 2 * (unsigned)vnet->pairs_option : 2;
+}
+
+static const struct virtio_queue_class *queue(struct device *dev, unsigned index)
+{
+    const struct vnet *vnet = (struct vnet *)dev;
+    /* A driver without MQ has its control queue at 2: all are large enough for both. */
+    if (index == 2 * vnet->pairs_option)
+        return &control_class;
+    return index % 2 ? &transmit_class : &receive_class;
+}
+
+static unsigned queue_count(struct device *dev)
+{
+    return 2 * (unsigned)((struct vnet *)dev)->pairs_option + 1;
+}
+
+static bool is_on(const struct vnet *vnet)
+{
+    return vnet->net && !vnet->regs.cable_out && !net_gone(vnet->net);
+}
+
+/* --- the cable ------------------------------------------------------------------------------ */
+
+/* What the loop is to watch for. */
+static void watch(struct vnet *vnet)
+{
+    uint32_t events = 0;
+    if (virtio_running(&vnet->dev) && is_on(vnet))
+        events = (vnet->starved ? 0 : EPOLLIN) | (vnet->blocked ? EPOLLOUT : 0);
+    if (events && !vnet->cable.loop) {
+        vnet->cable.fd = net_fd(vnet->net);
+        loop_add(vnet->dev.loop, &vnet->cable, events);
+    } else if (vnet->cable.loop && net_gone(vnet->net)) {
+        loop_remove(&vnet->cable); /* it is for ever readable now */
+    } else if (vnet->cable.loop) {
+        loop_change(&vnet->cable, events);
+    }
+}
+
+/* --- receive filter (section 5.1.6.5.1) ----------------------------------------------------- */
+
+static bool listed(const uint8_t list[][MAC], unsigned count, const uint8_t *address)
+{
+    for (unsigned i = 0; i < MIN(count, FILTERS); i++)
+        if (!memcmp(list[i], address, MAC))
+            return true;
+    return count > FILTERS;
+}
+
+static bool vlan_passes(const struct vnet *vnet, const uint8_t *frame)
+{
+    if (!virtio_has(&vnet->dev, F_CTRL_VLAN) ||
+        (frame[ETHERTYPE] << 8 | frame[ETHERTYPE + 1]) != ETHERTYPE_VLAN)
+        return true;
+    unsigned id = (unsigned)(frame[ETHERTYPE + 2] << 8 | frame[ETHERTYPE + 3]) % VLANS;
+    return vnet->regs.vlans[id / 64] >> id % 64 & 1;
+}
+
+/* Is the frame, of which the first bytes are given, for this NIC? */
+static bool passes(const struct vnet *vnet, const uint8_t *frame)
+{
+    static const uint8_t broadcast[MAC] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+    const struct vnet_regs *r = &vnet->regs;
+    if (!vlan_passes(vnet, frame))
+        return false;
+    if (r->mode[RX_PROMISCUOUS])
+        return true;
+    if (!memcmp(frame, broadcast, MAC))
+        return !r->mode[RX_NO_BROADCAST];
+    if (frame[0] & 1)
+        return !r->mode[RX_NO_MULTICAST] &&
+               (r->mode[RX_ALL_MULTICAST] || listed(r->multicast, r->multicasts, frame));
+    if (r->mode[RX_NO_UNICAST])
+        return false;
+    return r->mode[RX_ALL_UNICAST] || !memcmp(frame, r->mac, MAC) ||
+           listed(r->unicast, r->unicasts, frame);
+}
+
+/* --- receiving ------------------------------------------------------------------------------ */
+
+/* The buffers that the next packet goes into. */
+struct landing {
+    struct chain *chain[RX_CHAINS];
+    unsigned chains;
+    struct iovec iov[RX_SEGMENTS];
+    unsigned segments;
+    size_t room;
+};
+
+static bool land(struct virtqueue *queue, struct landing *l)
+{
+    struct chain *chain = virtqueue_pop(queue);
+    if (!chain)
+        return false;
+    l->chain[l->chains++] = chain;
+    for (unsigned i = 0; i < chain->in_count && l->segments < RX_SEGMENTS; i++) {
+        l->iov[l->segments++] = chain->in[i];
+        l->room += chain->in[i].iov_len;
+    }
+    return true;
+}
+
+/* Enough buffers for whatever may come, or as many as there are. */
+static bool prepare(const struct vnet *vnet, struct virtqueue *queue, struct landing *l)
+{
+    bool merge = virtio_has(&vnet->dev, F_MRG_RXBUF);
+    size_t wanted = HEADER + NET_ETHERNET + 4 + vnet->mtu;
+    if (virtio_has(&vnet->dev, F_GUEST_TSO4) || virtio_has(&vnet->dev, F_GUEST_TSO6) ||
+        virtio_has(&vnet->dev, F_GUEST_USO4))
+        wanted = NET_PACKET_MAX;
+    l->chains = l->segments = 0;
+    l->room = 0;
+    do {
+        if (!land(queue, l))
+            break;
+    } while (merge && l->room < wanted && l->chains < RX_CHAINS && l->segments < RX_SEGMENTS);
+    return l->chains;
+}
+
+static void give_back(struct landing *l, unsigned from)
+{
+    for (unsigned i = l->chains; i-- > from;)
+        virtqueue_unpop(l->chain[i]);
+    l->chains = from;
+}
+
+/* Pushes the buffers that the packet fills, and tells in its header how many these are. */
+static void deliver(struct vnet *vnet, struct landing *l, size_t length)
+{
+    uint32_t filled[RX_CHAINS];
+    unsigned used = 0;
+    for (size_t left = length; left && used < l->chains; used++) {
+        filled[used] = (uint32_t)MIN(left, l->chain[used]->in_bytes);
+        left -= filled[used];
+    }
+    give_back(l, used);
+    for (unsigned i = 0; i < l->segments; i++)
+        guest_host_written(vnet->dev.board->guest, l->iov[i].iov_base, l->iov[i].iov_len);
+    /* num_buffers, after all else: the header may be split over segments as the driver likes. */
+    struct chain *first = l->chain[0];
+    struct iovec *iov = first->in;
+    le16 buffers = le16_of((uint16_t)used);
+    const uint8_t *from = (const uint8_t *)&buffers;
+    size_t at = offsetof(struct net_header, buffers);
+    for (unsigned i = 0, done = 0; i < first->in_count && done < sizeof buffers; i++) {
+        for (; at < iov[i].iov_len && done < sizeof buffers; at++)
+            ((uint8_t *)iov[i].iov_base)[at] = from[done++];
+        at -= MIN(at, iov[i].iov_len);
+    }
+    for (unsigned i = 0; i < used; i++)
+        virtqueue_push(l->chain[i], filled[i]);
+}
+
+/* The first bytes of the frame that was received, copied: the guest may change the buffers. */
+static bool peek(const struct landing *l, size_t length, uint8_t *frame)
+{
+    size_t skip = HEADER, done = 0;
+    memset(frame, 0, PEEK);
+    for (unsigned i = 0; i < l->segments && done < MIN(length - HEADER, PEEK); i++) {
+        size_t have = l->iov[i].iov_len;
+        if (skip < have) {
+            size_t n = MIN(have - skip, MIN(length - HEADER, PEEK) - done);
+            memcpy(frame + done, (uint8_t *)l->iov[i].iov_base + skip, n);
+            done += n;
+        }
+        skip -= MIN(skip, have);
+    }
+    return done >= NET_ETHERNET;
+}
+
+/* --- flows ---------------------------------------------------------------------------------- */
+
+/* Which flow a frame is of, the same in both directions: addresses and ports, added. 0 for all that
+ * is no TCP or UDP over IP. */
+static unsigned flow_of(const uint8_t *frame)
+{
+    const uint8_t *ip = frame + NET_ETHERNET;
+    unsigned type = (unsigned)(frame[ETHERTYPE] << 8 | frame[ETHERTYPE + 1]), sum = 0;
+    unsigned first = 0, end = 0, ports = 0;
+    if (type == 0x0800 && ip[0] >> 4 == 4 && (ip[9] == 6 || ip[9] == 17)) {
+        first = 12;
+        end = 20;
+        ports = (ip[0] & 15u) * 4;
+    } else if (type == 0x86dd && (ip[6] == 6 || ip[6] == 17)) {
+        first = 8;
+        end = ports = 40;
+    }
+    for (unsigned i = first; i < end; i += 2)
+        sum += (unsigned)(ip[i] << 8 | ip[i + 1]);
+    if (ports && NET_ETHERNET + ports + 4 <= PEEK)
+        sum += (unsigned)(ip[ports] << 8 | ip[ports + 1]) +
+               (unsigned)(ip[ports + 2] << 8 | ip[ports + 3]);
+    return (sum ^ sum >> 8) % FLOWS;
+}
+
+/* The pair that is to get the next packet: the one that last sent for its flow (section
+ * 5.1.6.5.5). */
+static unsigned pair_of_next(struct vnet *vnet)
+{
+    uint8_t packet[HEADER + PEEK] = { 0 };
+    if (vnet->regs.pairs <= 1 || net_peek(vnet->net, packet, sizeof packet) <= HEADER)
+        return 0;
+    unsigned pair = vnet->flows[flow_of(packet + HEADER)];
+    return pair < vnet->regs.pairs ? pair : 0;
+}
+
+/* --- both directions ------------------------------------------------------------------------ */
+
+/* True: the packet, if there was one, is out of the way. */
+static bool receive_one(struct vnet *vnet, struct virtqueue *queue, bool *got)
+{
+    struct landing landing;
+    uint8_t frame[PEEK];
+    *got = false;
+    if (!prepare(vnet, queue, &landing))
+        return false;
+    size_t length = net_receive(vnet->net, landing.iov, landing.segments);
+    *got = length > HEADER;
+    if (*got && peek(&landing, length, frame) && passes(vnet, frame))
+        deliver(vnet, &landing, length);
+    else
+        give_back(&landing, 0);
+    virtqueue_flush(queue);
+    return true;
+}
+
+static bool receive_all(struct vnet *vnet)
+{
+    bool got = true;
+    vnet->starved = false;
+    for (unsigned i = 0; i < VIRTQUEUE_BATCH && got && is_on(vnet) && !vnet->starved; i++) {
+        struct virtqueue *queue = virtio_queue(&vnet->dev, 2 * pair_of_next(vnet));
+        vnet->starved = !receive_one(vnet, queue, &got);
+    }
+    watch(vnet);
+    return got && is_on(vnet);
+}
+
+/* Sends what a chain holds; false: the cable has no room. */
+static bool send_chain(struct vnet *vnet, struct chain *chain, unsigned pair)
+{
+    struct net_header header;
+    struct iovec iov[SEND_SEGMENTS];
+    if (!is_on(vnet) || chain->out_count + 1 > SEND_SEGMENTS ||
+        !chain_read(chain, &header, sizeof header))
+        return true;
+    if (vnet->regs.pairs > 1 && chain->out_count && chain->out[0].iov_len >= NET_ETHERNET) {
+        uint8_t frame[PEEK] = { 0 };
+        memcpy(frame, chain->out[0].iov_base, MIN(chain->out[0].iov_len, sizeof frame));
+        vnet->flows[flow_of(frame)] = (uint8_t)pair;
+    }
+    iov[0] = (struct iovec){ &header, sizeof header };
+    memcpy(iov + 1, chain->out, chain->out_count * sizeof *iov);
+    return net_send(vnet->net, iov, chain->out_count + 1);
+}
+
+static bool transmit(struct vnet *vnet, unsigned index)
+{
+    struct virtqueue *queue = virtio_queue(&vnet->dev, index);
+    struct chain *chain;
+    unsigned count = 0;
+    while (count < VIRTQUEUE_BATCH && !vnet->blocked && (chain = virtqueue_pop(queue))) {
+        vnet->blocked = !send_chain(vnet, chain, index / 2);
+        if (vnet->blocked)
+            virtqueue_unpop(chain);
+        else
+            virtqueue_push(chain, 0);
+        count++;
+    }
+    virtqueue_flush(queue);
+    if (vnet->blocked)
+        watch(vnet);
+    return count == VIRTQUEUE_BATCH && !vnet->blocked;
+}
+
+static bool cable_ready(struct loop_source *source, uint32_t events)
+{
+    struct vnet *vnet = source->opaque;
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && vnet->blocked) {
+        vnet->blocked = false;
+        for (unsigned i = 1; i < 2 * vnet->pairs_option; i += 2)
+            virtio_wake(&vnet->dev, i);
+    }
+    return receive_all(vnet) && !vnet->starved;
+}
+
+/* --- the control queue (section 5.1.6.5) ---------------------------------------------------- */
+
+static bool set_mode(struct vnet *vnet, struct chain *chain, uint8_t command)
+{
+    uint8_t on;
+    if (command >= RX_MODES || !chain_read(chain, &on, sizeof on))
+        return false;
+    vnet->regs.mode[command] = on != 0;
+    return true;
+}
+
+/* One of the two lists of MAC_TABLE_SET. */
+static bool read_table(struct chain *chain, uint8_t list[][MAC], uint16_t *count)
+{
+    le32 entries;
+    uint8_t lost[MAC];
+    if (!chain_read(chain, &entries, sizeof entries) ||
+        (uint64_t)le32_get(entries) * MAC > chain->out_bytes)
+        return false;
+    uint32_t wanted = le32_get(entries);
+    *count = (uint16_t)MIN(wanted, FILTERS + 1);
+    for (uint32_t i = 0; i < wanted; i++)
+        if (!chain_read(chain, i < FILTERS ? list[i] : lost, MAC))
+            return false;
+    return true;
+}
+
+static bool set_mac(struct vnet *vnet, struct chain *chain, uint8_t command)
+{
+    struct vnet_regs *r = &vnet->regs;
+    if (command == MAC_ADDRESS_SET)
+        return chain->out_bytes == MAC && chain_read(chain, r->mac, MAC);
+    return command == MAC_TABLE_SET && read_table(chain, r->unicast, &r->unicasts) &&
+           read_table(chain, r->multicast, &r->multicasts);
+}
+
+static bool set_vlan(struct vnet *vnet, struct chain *chain, uint8_t command)
+{
+    le16 id;
+    if (command > VLAN_DELETE || !chain_read(chain, &id, sizeof id) || le16_get(id) >= VLANS)
+        return false;
+    uint64_t bit = UINT64_C(1) << le16_get(id) % 64, *word = &vnet->regs.vlans[le16_get(id) / 64];
+    *word = command == VLAN_ADD ? *word | bit : *word & ~bit;
+    return true;
+}
+
+static bool set_pairs(struct vnet *vnet, struct chain *chain, uint8_t command)
+{
+    le16 pairs;
+    if (command != MQ_PAIRS_SET || !virtio_has(&vnet->dev, F_MQ) ||
+        !chain_read(chain, &pairs, sizeof pairs) || !le16_get(pairs) ||
+        le16_get(pairs) > vnet->pairs_option)
+        return false;
+    vnet->regs.pairs = le16_get(pairs);
+    return true;
+}
+
+static bool command(struct vnet *vnet, struct chain *chain)
+{
+    uint8_t head[2]; /* class, command */
+    if (!chain_read(chain, head, sizeof head))
+        return false;
+    switch (head[0]) {
+    case CTRL_RX:
+        return set_mode(vnet, chain, head[1]);
+    case CTRL_MAC:
+        return set_mac(vnet, chain, head[1]);
+    case CTRL_VLAN:
+        return set_vlan(vnet, chain, head[1]);
+    case CTRL_ANNOUNCE:
+        vnet->regs.announce = false;
+        return head[1] == ANNOUNCE_ACK;
+    case CTRL_MQ:
+        return set_pairs(vnet, chain, head[1]);
+    default:
+        return false;
+    }
+}
+
+static bool control(struct vnet *vnet, unsigned index)
+{
+    struct virtqueue *queue = virtio_queue(&vnet->dev, index);
+    struct chain *chain;
+    unsigned count = 0;
+    while (count < CONTROL_BATCH && (chain = virtqueue_pop(queue))) {
+        uint8_t ack = command(vnet, chain) ? CTRL_OK : CTRL_ERROR;
+        chain_write(chain, &ack, sizeof ack);
+        virtqueue_push(chain, chain->written);
+        count++;
+    }
+    virtqueue_flush(queue);
+    return count == CONTROL_BATCH;
+}
+
+static bool serve(struct device *dev, unsigned index)
+{
+    struct vnet *vnet = (struct vnet *)dev;
+    if (index == control_index(vnet))
+        return control(vnet, index);
+    if (index % 2)
+        return transmit(vnet, index);
+    return receive_all(vnet) && !vnet->starved; /* buffers came for what waits */
+}
+
+/* --- negotiation, configuration ------------------------------------------------------------- */
+
+static uint64_t offer(struct device *dev)
+{
+    const struct vnet *vnet = (struct vnet *)dev;
+    return BIT(F_CSUM) | BIT(F_GUEST_CSUM) | BIT(F_MTU) | BIT(F_MAC) | BIT(F_GUEST_TSO4) |
+           BIT(F_GUEST_TSO6) | BIT(F_GUEST_ECN) | BIT(F_HOST_TSO4) | BIT(F_HOST_TSO6) |
+           BIT(F_HOST_ECN) | BIT(F_MRG_RXBUF) | BIT(F_STATUS) | BIT(F_CTRL_VQ) | BIT(F_CTRL_RX) |
+           BIT(F_CTRL_VLAN) | BIT(F_CTRL_RX_EXTRA) | BIT(F_GUEST_ANNOUNCE) | BIT(F_CTRL_MAC_ADDR) |
+           BIT(F_GUEST_USO4) | BIT(F_GUEST_USO6) | BIT(F_HOST_USO) |
+           (vnet->pairs_option > 1 ? BIT(F_MQ) : 0);
+}
+
+/* What a feature needs (section 5.1.3.1). */
+static bool accept(struct device *dev, uint64_t features)
+{
+    static const struct {
+        uint64_t feature, needs;
+    } needs[] = {
+        { BIT(F_GUEST_TSO4) | BIT(F_GUEST_TSO6) | BIT(F_GUEST_USO4) | BIT(F_GUEST_USO6),
+          BIT(F_GUEST_CSUM) },
+        { BIT(F_HOST_TSO4) | BIT(F_HOST_TSO6) | BIT(F_HOST_USO), BIT(F_CSUM) },
+        { BIT(F_CTRL_RX) | BIT(F_CTRL_VLAN) | BIT(F_CTRL_RX_EXTRA) | BIT(F_GUEST_ANNOUNCE) |
+              BIT(F_MQ) | BIT(F_CTRL_MAC_ADDR),
+          BIT(F_CTRL_VQ) },
+    };
+    (void)dev;
+    for (size_t i = 0; i < G_N_ELEMENTS(needs); i++)
+        if (features & needs[i].feature && !(features & needs[i].needs))
+            return false;
+    return true;
+}
+
+static void config_read(struct device *dev, uint8_t *config)
+{
+    const struct vnet *vnet = (struct vnet *)dev;
+    struct net_config *c = (struct net_config *)(void *)config;
+    memcpy(c->mac, vnet->regs.mac, MAC);
+    c->status = le16_of((uint16_t)((vnet->net && !vnet->regs.cable_out ? S_LINK_UP : 0) |
+                                   (vnet->regs.announce ? S_ANNOUNCE : 0)));
+    c->max_pairs = le16_of((uint16_t)vnet->pairs_option);
+    c->mtu = le16_of((uint16_t)vnet->mtu);
+}
+
+static void set_cable(struct device *dev, bool in)
+{
+    struct vnet *vnet = (struct vnet *)dev;
+    if (vnet->regs.cable_out == !in)
+        return;
+    vnet->regs.cable_out = !in;
+    vnet->regs.announce = in && virtio_has(dev, F_GUEST_ANNOUNCE);
+    if (vnet->net)
+        net_discard(vnet->net);
+    virtio_config_changed(dev);
+    watch(vnet);
+}
+
+/* --- life ----------------------------------------------------------------------------------- */
+
+static void start(struct device *dev)
+{
+    struct vnet *vnet = (struct vnet *)dev;
+    unsigned offloads = (virtio_has(dev, F_GUEST_CSUM) ? NET_CAN_CHECKSUM : 0) |
+                        (virtio_has(dev, F_GUEST_TSO4) ? NET_CAN_TCP4 : 0) |
+                        (virtio_has(dev, F_GUEST_TSO6) ? NET_CAN_TCP6 : 0);
+    if (virtio_has(dev, F_GUEST_USO4) && virtio_has(dev, F_GUEST_USO6))
+        offloads |= NET_CAN_USO;
+    if (!vnet->net)
+        return;
+    net_discard(vnet->net); /* what came before was for nobody */
+    net_set_offloads(vnet->net, offloads);
+    watch(vnet);
+}
+
+static void stop(struct device *dev, uint32_t index)
+{
+    struct vnet *vnet = (struct vnet *)dev;
+    struct vnet_regs *r = &vnet->regs;
+    if (index != VIRTIO_ANY)
+        return;
+    loop_remove(&vnet->cable);
+    vnet->starved = vnet->blocked = false;
+    *r = (struct vnet_regs){ .pairs = 1, .cable_out = r->cable_out };
+    r->mode[RX_PROMISCUOUS] = 1; /* until the driver says otherwise */
+    memcpy(r->mac, vnet->mac, MAC);
+}
+
+static void loaded(struct device *dev)
+{
+    struct vnet *vnet = (struct vnet *)dev;
+    /* Switches on the way must learn where the guest is now (section 5.1.6.5.4). */
+    if (!virtio_has(dev, F_GUEST_ANNOUNCE) || vnet->regs.cable_out)
+        return;
+    vnet->regs.announce = true;
+}
+
+static bool parse_mac(const char *text, uint8_t mac[MAC])
+{
+    unsigned byte[MAC];
+    char rest;
+    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &byte[0], &byte[1], &byte[2], &byte[3], &byte[4],
+               &byte[5], &rest) != MAC)
+        return false;
+    for (unsigned i = 0; i < MAC; i++)
+        mac[i] = (uint8_t)byte[i];
+    return !(mac[0] & 1);
+}
+
+static bool init(struct device *dev, GError **error)
+{
+    struct vnet *vnet = (struct vnet *)dev;
+    vnet->cable =
+        (struct loop_source){ .fd = -1, .lock = &dev->lock, .opaque = vnet, .ready = cable_ready };
+    if (!parse_mac(vnet->mac_option, vnet->mac))
+        return hv_fail(error, HV_USAGE, "%s: mac=%s: a unicast address such as %s is wanted",
+                       dev->name, vnet->mac_option, "52:54:00:12:34:56");
+    return pci_option_rom(dev, vnet->rom, error);
+}
+
+static const struct virtio_class vnet_virtio = {
+    .id = 1,
+    .queues = 2 * PAIRS_MAX + 1,
+    .config_size = sizeof(struct net_config),
+    .queue = queue,
+    .queue_count = queue_count,
+    .offer = offer,
+    .accept = accept,
+    .config_read = config_read,
+    .start = start,
+    .serve = serve,
+    .stop = stop,
+};
+
+static const struct option vnet_options[] = {
+    { "mac", "the NIC's address", OPTION_STRING, offsetof(struct vnet, mac_option),
+      "52:54:00:12:34:56", 0, 0 },
+    { "queues", "pairs of queues", OPTION_UINT, offsetof(struct vnet, pairs_option), "1", 1,
+      PAIRS_MAX },
+    { "mtu", "the largest packet, in bytes", OPTION_UINT, offsetof(struct vnet, mtu), "1500", 68,
+      65535 },
+    VIRTIO_OPTION_PACKED,
+    { .name = NULL },
+};
+
+const struct device_class virtio_net_class = {
+    .name = "virtio-net",
+    .help = "virtio network card",
+    .size = sizeof(struct vnet),
+    .flags = CLASS_LOOP | CLASS_KEEPS_STATE, /* the cable stays where it is */
+    .regions = virtio_regions,
+    .options = vnet_options,
+    .plugs = (const struct plug[]){ { "net", PLUG_NET, offsetof(struct vnet, net) },
+                                    { "rom", PLUG_BLOB, offsetof(struct vnet, rom) },
+                                    { .name = NULL } },
+    .state = STATE(struct vnet, regs, 1, vnet_fields),
+    .pci = VIRTIO_PCI(1, 0x020000),
+    .virtio = &vnet_virtio,
+    .init = init,
+    .loaded = loaded,
+    .set_cable = set_cable,
+};

@@ -219,6 +219,8 @@ void device_save(struct device *dev, GByteArray *out)
 bool device_load(struct device *dev, const uint8_t **in, size_t *length, GError **error)
 {
     g_mutex_lock(&dev->lock);
+    if (dev->virtio)
+        virtio_reset(dev); /* whatever it was; what it stops is forgotten before the state comes */
     bool ok = !dev->pci || pci_load(dev, in, length, error);
     ok = ok && (!dev->virtio || state_load(&virtio_state, dev->virtio, in, length, error));
     ok = ok && state_load(&dev->class->state, dev, in, length, error);

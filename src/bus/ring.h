@@ -96,6 +96,7 @@ void virtqueue_free(struct virtqueue *queue); /* NULL is allowed */
 /* NULL, or what is wrong: then the queue stays off. Nothing may be in flight. */
 const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *setup);
 void virtqueue_disable(struct virtqueue *queue);
+bool virtqueue_waits(const struct virtqueue *queue); /* of its class */
 bool virtqueue_is_active(const struct virtqueue *queue);
 void virtqueue_positions(const struct virtqueue *queue, uint16_t *next_avail, uint16_t *next_used);
 /* Asks the driver for notifications, or not. Look at virtqueue_pending after asking. */

@@ -220,7 +220,8 @@ static bool serve(struct door *door)
     struct virtqueue *queue = v->queues[door->index];
     if (!v->running || !virtqueue_is_active(queue) || !pci_master(door->dev))
         return false;
-    virtqueue_notify(queue, false);
+    if (!virtqueue_waits(queue))
+        virtqueue_notify(queue, false);
     return v->class->serve(door->dev, door->index) && v->running;
 }
 
@@ -230,11 +231,16 @@ static bool door_ready(struct loop_source *source, uint32_t events)
     return serve(source->opaque);
 }
 
+static bool has_work(const struct virtqueue *queue)
+{
+    return !virtqueue_waits(queue) && virtqueue_pending(queue);
+}
+
 static bool door_poll(struct loop_source *source)
 {
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
-    bool found = v->running && pci_master(door->dev) && virtqueue_pending(v->queues[door->index]);
+    bool found = v->running && pci_master(door->dev) && has_work(v->queues[door->index]);
     if (found && serve(door))
         loop_wake(source);
     if (door->index == 0 && v->running && v->class->poll)
@@ -246,8 +252,9 @@ static bool door_rest(struct loop_source *source)
 {
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
-    virtqueue_notify(v->queues[door->index], true);
-    return v->running && pci_master(door->dev) && virtqueue_pending(v->queues[door->index]);
+    if (!virtqueue_waits(v->queues[door->index]))
+        virtqueue_notify(v->queues[door->index], true);
+    return v->running && pci_master(door->dev) && has_work(v->queues[door->index]);
 }
 
 static void doorbells(struct virtio *v, bool on)
@@ -766,9 +773,6 @@ void virtio_save(struct device *dev, GByteArray *out)
 void virtio_loaded(struct device *dev)
 {
     struct virtio *v = dev->virtio;
-    struct virtio_regs loaded = v->regs;
-    begin_reset(v); /* whatever it was */
-    v->regs = loaded;
     v->regs.features &= v->offered;
     for (unsigned i = v->count; i < VIRTIO_QUEUES; i++)
         v->regs.queue[i].enabled = 0;

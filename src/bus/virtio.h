@@ -28,6 +28,9 @@ struct virtio_queue_class {
     const char *name;    /* for messages */
     uint16_t size;       /* entries offered: a power of two, at most VIRTQUEUE_MAX */
     size_t request_size; /* bytes of the device's own in each chain */
+    /* Its buffers wait for what the device has to say (input, received packets): that there are
+     * some is no work. `serve` is called when the driver added some to a queue that was empty. */
+    bool waits;
 };
 
 struct virtio_class {

@@ -175,8 +175,13 @@ bool chain_in_address(const struct chain *chain, unsigned segment, gpa *at)
 
 struct chain *virtqueue_pop(struct virtqueue *queue)
 {
-    if (!virtqueue_pending(queue))
-        return NULL;
+    if (!virtqueue_pending(queue)) {
+        if (!queue->class->waits)
+            return NULL;
+        virtqueue_notify(queue, true); /* the loop, which asks for the others, may be asleep */
+        if (!virtqueue_pending(queue))
+            return NULL;
+    }
     struct chain *chain = chain_new(queue);
     const char *wrong = chain ? NULL : "more chains than the ring has entries";
     if (!wrong) {
@@ -316,6 +321,11 @@ void virtqueue_positions(const struct virtqueue *queue, uint16_t *next_avail, ui
 {
     *next_avail = queue->ops->position(queue);
     *next_used = queue->next_used;
+}
+
+bool virtqueue_waits(const struct virtqueue *queue)
+{
+    return queue->class->waits;
 }
 
 bool virtqueue_is_active(const struct virtqueue *queue)

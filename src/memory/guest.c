@@ -356,3 +356,51 @@ void guest_host_written(struct guest *guest, const void *host, size_t length)
         return;
     guest_span_written(guest, at, length);
 }
+
+/* How far it is from `at`, which is in no slot, to the next one. Table locked. */
+static uint64_t gap_at(const struct guest *guest, uint64_t at)
+{
+    uint64_t gap = UINT64_MAX;
+    for (unsigned i = 0; i < guest->count; i++)
+        if (guest->slots[i].size && guest->slots[i].base > at)
+            gap = MIN(gap, guest->slots[i].base - at);
+    return gap;
+}
+
+/* The next piece of RAM to be discarded in the range, which is cut down to what comes after it.
+ */
+static uint64_t discardable(struct guest *guest, uint64_t *at, uint64_t *length, uint8_t **host)
+{
+    uint64_t piece = 0;
+    g_mutex_lock(&guest->lock);
+    while (!piece && *length) {
+        uint64_t left;
+        struct slot *slot = slot_at(guest, *at, &left);
+        uint64_t step = MIN(slot ? left : gap_at(guest, *at), *length);
+        uint8_t *here = slot ? slot->host + (*at - slot->base) : NULL;
+        bool ram = slot && here >= guest->ram && here < guest->ram + guest->size;
+        if (ram && !(slot->flags & SLOT_READONLY)) {
+            mark(slot, *at - slot->base, step);
+            *host = here;
+            piece = step;
+        }
+        *at += step;
+        *length -= step;
+    }
+    g_mutex_unlock(&guest->lock);
+    return piece;
+}
+
+uint64_t guest_discard(struct guest *guest, gpa from, uint64_t size)
+{
+    if (size > UINT64_MAX - PAGE || from.raw > UINT64_MAX - PAGE - size)
+        return 0;
+    uint64_t at = (from.raw + PAGE - 1) / PAGE * PAGE, end = (from.raw + size) / PAGE * PAGE;
+    uint64_t length = end > at ? end - at : 0, piece, done = 0;
+    uint8_t *host = NULL;
+    /* Without the table's lock: this takes a while, and RAM stays mapped. */
+    while ((piece = discardable(guest, &at, &length, &host)))
+        if (madvise(host, piece, MADV_REMOVE) == 0)
+            done += piece;
+    return done;
+}

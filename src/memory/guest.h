@@ -129,3 +129,8 @@ void guest_host_written(struct guest *guest, const void *host, size_t length);
 /* The address at which the guest sees host memory got with guest_host or guest_span; false when it
  * does not see it any more. */
 bool guest_address(struct guest *guest, const void *host, gpa *at);
+
+/* The guest does not need what is in the range: the host has the memory back at once, and the guest
+ * finds zeroes there. Whole pages of writable RAM only (no ROM, no video memory); what else lies in
+ * the range stays as it is. Gives the bytes that were discarded. */
+uint64_t guest_discard(struct guest *guest, gpa at, uint64_t length);

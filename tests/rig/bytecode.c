@@ -3,6 +3,7 @@
  *
  * Accesses are aimed at the regions of the device (an operand picks one and an offset, folded into
  * it and a little beyond), so that no input is wasted on holes in the address space. */
+#include "base/loop.h"
 #include "rig/rig.h"
 
 #include <errno.h>
@@ -114,10 +115,18 @@ static void user(struct rig *rig, struct code *code)
     const struct input_class *input = dev->class->input;
     uint8_t a = (uint8_t)take(code, 1), b = (uint8_t)take(code, 1);
     g_mutex_lock(&dev->lock);
-    if (input && a & 1)
+    if (input && input->key && a & 1)
         input->key(dev, b, a >> 1 & 1);
-    else if (input)
+    else if (input && input->pointer)
         input->pointer(dev, (int8_t)a, (int8_t)b, (int8_t)(a ^ b), a & 7);
+    if (input && input->pointer_at)
+        input->pointer_at(dev, a * 200u, b * 200u, (int8_t)(a ^ b), a & 7);
+    if (dev->class->terminal_resized)
+        dev->class->terminal_resized(dev, a, b);
+    if (dev->class->memory_wish)
+        dev->class->memory_wish(dev, a * 4096u);
+    if (dev->class->memory_ask)
+        dev->class->memory_ask(dev, &(struct memory_statistics){ .known = 0 });
     if (dev->class->receive)
         dev->class->receive(dev, &b, 1);
     if (dev->class->power_button && a == 7)
@@ -185,6 +194,8 @@ void rig_run(struct rig *rig, const uint8_t *bytes, size_t size)
             break;
         case 11:
             rig_disk_step(rig);
+            if (rig->dev->loop)
+                loop_turn(rig->dev->loop);
             break;
         case 12:
             rig->disk->fail = take(&code, 1) & 1 ? EIO : 0;

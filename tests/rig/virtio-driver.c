@@ -325,11 +325,13 @@ bool driver_wanted(struct driver *driver, unsigned index)
     if (!has(driver, VIRTIO_EVENT_IDX))
         return !(get16(driver, queue->used) & USED_NO_NOTIFY);
     uint16_t event = get16(driver, queue->used + 4 + 8u * queue->size);
-    return event == (uint16_t)(queue->available - 1);
+    return (uint16_t)(queue->available - event - 1) <
+           (uint16_t)(queue->available - queue->kicked); /* section 2.7.7.2 */
 }
 
 void driver_kick(struct driver *driver, unsigned index)
 {
+    driver->queue[index].kicked = driver->queue[index].available;
     rig_store(driver->rig, driver->queue[index].doorbell, 2, index);
 }
 

@@ -54,6 +54,7 @@ struct driver_queue {
     uint64_t desc, avail, used; /* guest addresses of the three parts */
     uint64_t doorbell;
     uint16_t available, seen; /* idx of the available ring; of the used ring, as far as collected */
+    uint16_t kicked;          /* idx of the available ring at the last kick */
     uint16_t free, left;      /* a list of free descriptors through `next` */
     uint16_t next[DRIVER_ENTRIES], chained[DRIVER_ENTRIES];
     uint64_t table[DRIVER_ENTRIES]; /* by head: room for an indirect table; 0: none yet */
@@ -101,7 +102,8 @@ void driver_get(struct driver *driver, uint64_t at, void *data, size_t length);
  * in the ring. */
 unsigned driver_add(struct driver *driver, unsigned queue, const struct driver_buffer *buffers,
                     unsigned count);
-/* Does the device want to be told of what was added? (used flags, avail_event) */
+/* Does the device want to be told of what was added since the last kick? (used flags, avail_event)
+ */
 bool driver_wanted(struct driver *driver, unsigned queue);
 void driver_kick(struct driver *driver, unsigned queue);
 /* Turns the device's loop until it has nothing to do. */

@@ -111,6 +111,29 @@ struct board {
     bool threads; /* device loops have threads; else (tests) they are turned by hand */
 };
 
+/* What a guest may say of its memory, by the tags of virtio 1.2 section 5.5.6.4; bytes and counts.
+ */
+enum memory_statistic {
+    MEMORY_SWAPPED_IN,
+    MEMORY_SWAPPED_OUT,
+    MEMORY_MAJOR_FAULTS,
+    MEMORY_MINOR_FAULTS,
+    MEMORY_FREE,
+    MEMORY_TOTAL,
+    MEMORY_AVAILABLE,
+    MEMORY_CACHES,
+    MEMORY_HUGE_TAKEN,
+    MEMORY_HUGE_FAILED,
+    MEMORY_STATISTICS,
+};
+struct memory_statistics {
+    uint64_t value[MEMORY_STATISTICS];
+    uint32_t known; /* a bit for each of them */
+    bool reported;  /* they have come, at `time` in guest ns */
+    uint64_t time;
+    uint64_t balloon; /* bytes that the guest has given to the host */
+};
+
 enum class_flags {
     CLASS_KEEPS_STATE =
         1,          /* some state survives a reset (a battery, media): its own test says what */
@@ -148,6 +171,13 @@ struct device_class {
     void (*change_medium)(struct device *dev, unsigned index, struct disk *disk);
     /* The cable of a NIC goes in or out. */
     void (*set_cable)(struct device *dev, bool in);
+    /* The terminal of a console has another size; 0 by 0: unknown. */
+    void (*terminal_resized)(struct device *dev, unsigned columns, unsigned rows);
+    /* The guest is to make do with so many bytes of its RAM. False: it does not listen now. */
+    bool (*memory_wish)(struct device *dev, uint64_t bytes);
+    /* What the guest last said of its memory, and it is asked to say it again. False: it does not
+     * speak. */
+    bool (*memory_ask)(struct device *dev, struct memory_statistics *statistics);
     /* The disk has another size. `index` as above. */
     void (*disk_resized)(struct device *dev, unsigned index);
 };

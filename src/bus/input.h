@@ -1,6 +1,6 @@
 /* Keyboard and pointer events, from whoever has them (window, hv send) to the device that the guest
  * reads (device_class.input). Keys are USB HID usages of page 7 (HUT 1.12 section 10), which are
- * also SDL's scancodes. Called with the device's lock held. * A class may have only keys or only a
+ * also SDL's scancodes. Called with the device's lock held. A class may have only keys or only a
  * pointer: the other functions are NULL. */
 #pragma once
 #include <stdbool.h>
@@ -26,7 +26,7 @@ struct input_class {
     bool (*active)(struct device *dev);
     /* The keyboard's lamps, of enum lamp. */
     unsigned (*lamps)(struct device *dev);
-    /* Has the guest taken every key given so far? (hv send paces by this.) */
+    /* Has the guest taken every key given so far? (hv send paces by this.) NULL: nobody knows. */
     bool (*idle)(struct device *dev);
 };
 

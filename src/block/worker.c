@@ -213,7 +213,8 @@ void worker_free(struct disk *disk)
 {
     struct worker *worker = (struct worker *)disk;
     g_mutex_lock(&worker->mutex);
-    worker->stopping = worker->giving_up = true;
+    worker->stopping = true;
+    worker->giving_up = true;
     if (worker->refusal)
         g_source_remove(worker->refusal);
     g_cond_broadcast(&worker->wake);

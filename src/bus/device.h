@@ -21,6 +21,7 @@
 struct device;
 struct disk;
 struct fw_cfg;
+struct host_socket;
 struct loop;
 struct net;
 struct pci_class;
@@ -56,6 +57,7 @@ enum plug_kind {
     PLUG_SOURCE, /* struct input_source * */
     PLUG_BLOB,   /* GBytes *: a ROM, a table */
     PLUG_FW_CFG, /* struct fw_cfg * */
+    PLUG_SOCKET, /* struct host_socket * */
 };
 struct plug {
     const char *name;

@@ -20,6 +20,7 @@ int verb_send(int argc, char **argv);
 int verb_open(int argc, char **argv);
 int verb_eject(int argc, char **argv);
 int verb_set(int argc, char **argv);
+int verb_vsock(int argc, char **argv);
 int verb_devices(int argc, char **argv);
 
 /* Prints the error as "hv: ..." and gives its exit status; frees it. */
@@ -62,6 +63,8 @@ json_t *client_event(struct client *client, int timeout_ms, bool *ended);
 
 /* A connected display socket of a machine. -1 with an error. */
 int display_connect(const char *name, GError **error);
+/* A connection to the socket by which a machine's virtio-vsock is reached; NAME as above. */
+int vsock_connect(const char *name, GError **error);
 
 /* The path of another program of hv: beside this one, or in ../libexec/hv. */
 char *program_path(const char *name);

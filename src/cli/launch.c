@@ -61,6 +61,14 @@ static char *name_from(const char *path)
     return g_strndup(base, 40);
 }
 
+/* A machine keeps its CID as long as it keeps its name. Only one host's machines have to differ,
+ * and for no more than what a guest knows itself by. */
+static uint64_t cid_from(const char *name)
+{
+    enum { FIRST_CID = 3 };
+    return FIRST_CID + g_str_hash(name) % (UINT32_MAX - FIRST_CID);
+}
+
 static bool check_name(const char *name, GError **error)
 {
     bool ok = g_ascii_isalnum(name[0]) && strlen(name) <= 40;
@@ -156,6 +164,8 @@ bool launch_resolve(struct config *config, GError **error)
         config->name = name_from(config->image    ? config->image
                                  : config->kernel ? config->kernel
                                                   : config->firmware);
+    if (!config->cid)
+        config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_boot(config, error);
 }
 
@@ -453,7 +463,8 @@ struct launch *launch_prepare(struct config *config, GError **error)
               (config->kernel ? open_kernel(launch, error) : open_firmware(launch, error)) &&
               claim_name(launch, error) && open_drives(launch, error) &&
               open_serial(launch, error) && listen_on(launch, "control", SOCK_STREAM, error) &&
-              listen_on(launch, "display", SOCK_SEQPACKET, error);
+              listen_on(launch, "display", SOCK_SEQPACKET, error) &&
+              listen_on(launch, "vsock", SOCK_STREAM, error);
     ok = ok && write_images(launch, error);
     if (ok && !config->headless && !g_getenv("DISPLAY") && !g_getenv("WAYLAND_DISPLAY"))
         ok = hv_fail(error, HV_HOST,

@@ -50,7 +50,7 @@ bool machine_runs(const char *dir, const char *name)
 /* With its lock held: a machine that is just taking the name sees that its directory went. */
 static void remove_dead(const char *dir, const char *name)
 {
-    static const char *const files[] = { "control", "display", "images", "lock" };
+    static const char *const files[] = { "control", "display", "images", "lock", "vsock" };
     g_autofree char *path = g_build_filename(dir, name, NULL);
     g_autofree char *lock_path = g_build_filename(path, "lock", NULL);
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
@@ -133,6 +133,12 @@ static int connect_to(const char *name, const char *file, int type, GError **err
 int display_connect(const char *name, GError **error)
 {
     return connect_to(name, "display", SOCK_SEQPACKET, error);
+}
+
+int vsock_connect(const char *name, GError **error)
+{
+    g_autofree char *found = resolve(name, error);
+    return found ? connect_to(found, "vsock", SOCK_STREAM, error) : -1;
 }
 
 struct client {

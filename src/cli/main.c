@@ -17,6 +17,8 @@ const struct verb verbs[] = {
     { "send", "[NAME] key CTRL+ALT+DEL | text 'TEXT'", "type on its keyboard", verb_send },
     { "set", "[NAME] cd=FILE|none", "put another CD in", verb_set },
     { "eject", "[NAME]", "take the CD out", verb_eject },
+    { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
+      verb_vsock },
     { "devices", "[CLASS]", "the device classes and their options", verb_devices },
     { .name = NULL },
 };

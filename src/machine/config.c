@@ -35,6 +35,8 @@ const struct setting config_settings[] = {
     { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },
     { "throwaway", 0, SETTING_BOOL, AT(throwaway), NULL, "writes to the disks vanish at the end" },
     { "hpet", 0, SETTING_BOOL, AT(hpet), NULL, "give the machine an HPET" },
+    { "cid", 0, SETTING_UINT, AT(cid), "N",
+      "the guest's address on its virtio socket (from the machine's name)", 3, UINT32_MAX - 1 },
     { "trace", 0, SETTING_STRING, AT(trace), "all|ports|mmio|firmware|CLASS[,...]",
       "print the guest's device accesses, or its firmware's log, on stderr" },
     { .name = NULL },

@@ -33,6 +33,7 @@ struct config {
     bool headless, throwaway, hpet;
     char *serial;       /* stdio, pty, none or a file */
     GPtrArray *devices; /* char *: CLASS[,option=value]... */
+    uint64_t cid;       /* of virtio-vsock; 0: from the name */
     char *trace;        /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */
 };
 

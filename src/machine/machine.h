@@ -32,6 +32,7 @@ struct machine_files {
     struct drives *drives;
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */
     struct host_stream *firmware_log; /* port 0x402 */
+    struct host_socket *vsock;        /* the host's side of virtio-vsock */
     int images; /* where it writes the identities of its disks when they change; -1: nowhere */
 };
 

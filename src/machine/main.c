@@ -12,6 +12,7 @@
 #include "block/overlay.h"
 #include "block/raw.h"
 #include "boot/direct.h"
+#include "bus/host-socket.h"
 #include "machine/control.h"
 #include "machine/direct.h"
 #include "machine/display.h"
@@ -30,6 +31,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -173,6 +175,16 @@ static struct boot_kernel *kernel_of(const struct files *files, const struct con
     return kernel;
 }
 
+/* For the machine's life. */
+static struct host_socket *socket_on(const struct files *files, const char *name)
+{
+    int fd = file_named(files, name);
+    struct host_socket *socket = fd >= 0 ? g_new(struct host_socket, 1) : NULL;
+    if (socket)
+        socket->fd = fd;
+    return socket;
+}
+
 /* --- the machine's end ---------------------------------------------------------------------- */
 
 /* The process ends without taking KVM's objects apart: the kernel does that faster. */
@@ -230,6 +242,18 @@ static gboolean signalled(int fd, GIOCondition condition, void *data)
     return G_SOURCE_CONTINUE;
 }
 
+/* Each connection of virtio-vsock is a descriptor, and the usual limit of 1024 is from a time when
+ * select(2) was common. */
+static void raise_fd_limit(void)
+{
+    enum { WANTED = 4096 };
+    struct rlimit fds;
+    if (getrlimit(RLIMIT_NOFILE, &fds) == 0 && fds.rlim_cur < WANTED) {
+        fds.rlim_cur = MIN((rlim_t)WANTED, fds.rlim_max);
+        setrlimit(RLIMIT_NOFILE, &fds);
+    }
+}
+
 static int signals(void)
 {
     sigset_t set;
@@ -281,6 +305,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .serial = stream_on(&files, "serial0", "serial-in", "serial-out"),
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
         .images = file_named(&files, "images"),
+        .vsock = socket_on(&files, "vsock"),
     };
     if (!open_drives(parts.drives, &files, config->throwaway, error))
         return false;
@@ -327,6 +352,7 @@ int main(int argc, char **argv)
         log_set_level(LOG_INFO);
     /* Few threads allocate, and rarely: one arena for all costs less memory than one for each. */
     mallopt(M_ARENA_MAX, 1);
+    raise_fd_limit();
     size_t seed = 0;
     if (getrandom(&seed, sizeof seed, 0) == (ssize_t)sizeof seed && seed)
         json_object_seed(seed); /* jansson would open /dev/urandom, and hv-vmm opens no path */

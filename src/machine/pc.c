@@ -14,12 +14,19 @@
 
 #include <string.h>
 
-enum { NOT_PCI = -1, VGA = PCI_DEVFN(1, 0), LPC = PCI_DEVFN(0x1f, 0), AHCI = PCI_DEVFN(0x1f, 2) };
+enum {
+    NOT_PCI = -1,
+    VGA = PCI_DEVFN(1, 0),
+    VSOCK = PCI_DEVFN(0x18, 0),
+    LPC = PCI_DEVFN(0x1f, 0),
+    AHCI = PCI_DEVFN(0x1f, 2)
+};
 enum {
     IOAPIC_IRQ0 = 2,
     IOAPIC_PIRQ = 16,
     FIRST_FREE_SLOT = 2,
-    LAST_FREE_SLOT = 24,
+    LAST_FREE_SLOT = 23,
+    LAST_BOARD_SLOT = 24,
     QUEUES_MAX = 16
 };
 
@@ -52,6 +59,7 @@ static const struct part parts[] = {
     { "pvpanic", "pvpanic", 0, NOT_PCI },
     { "vga", "vga", 0, VGA },
     { "ahci", "ahci", 0, AHCI },
+    { "virtio-vsock", "vsock", 0, VSOCK },
 };
 
 /* Only with --hpet. Its fixed lines are the timer's and the clock's, the others the PIRQs'. */
@@ -88,7 +96,7 @@ static struct irq *line(struct pc *pc, unsigned number)
 static struct irq *intx(struct pc *pc, unsigned devfn, unsigned pin)
 {
     unsigned slot = devfn >> 3;
-    unsigned pirq = slot <= LAST_FREE_SLOT ? 4 + (slot + pin - 1) % 4 : pin - 1;
+    unsigned pirq = slot <= LAST_BOARD_SLOT ? 4 + (slot + pin - 1) % 4 : pin - 1;
     return pin ? line(pc, ISA_LINES + pirq) : NULL;
 }
 
@@ -260,6 +268,15 @@ static void name_uuid(const char *name, uint8_t uuid[16])
     uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
 }
 
+static bool add_vsock(struct pc *pc, const struct config *config, const struct machine_files *files,
+                      GError **error)
+{
+    struct device *vsock = part_named(pc, "vsock");
+    g_autofree char *cid = g_strdup_printf("%" G_GUINT64_FORMAT, config->cid);
+    device_plug(vsock, "socket", files->vsock);
+    return !config->cid || device_set(vsock, "cid", cid, error);
+}
+
 static bool describe(struct pc *pc, const struct config *config, const struct machine_files *files,
                      GError **error)
 {
@@ -313,7 +330,8 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
         if (!add_device(pc, g_ptr_array_index(config->devices, i), error))
             return false;
 
-    if (!add_drives(pc, files->drives, config, error) || !describe(pc, config, files, error))
+    if (!add_vsock(pc, config, files, error) || !add_drives(pc, files->drives, config, error) ||
+        !describe(pc, config, files, error))
         return false;
     device_plug(part_named(pc, "fw-cfg"), "items", pc->fw_cfg);
     if (!files->kernel) /* else the BIOS area is RAM, and written before the start */

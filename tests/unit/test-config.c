@@ -180,6 +180,7 @@ static void round_trip(void)
         { "name", "\xc3\xa4" },
         { "throwaway", NULL },
         { "hpet", NULL },
+        { "cid", "77" },
         { "trace", "ports" },
     };
     g_autoptr(settings) config = config_new();
@@ -212,6 +213,7 @@ static void not_utf8(void)
     g_assert_true(set(config, "serial", "caf\xe9.log"));
     g_assert_true(set(config, "memory", "64M"));
     g_assert_true(set(config, "cpus", "1"));
+    g_assert_true(set(config, "cid", "3"));
     g_autofree char *text = text_of(config);
     g_assert_nonnull(text);
     g_autoptr(settings) copy = from_text(text, NULL);

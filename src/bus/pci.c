@@ -261,6 +261,8 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, u
     uint32_t value = UINT32_MAX;
     if (!dev || offset + width > PCI_CONFIG_SIZE)
         return value;
+    if (offset + width > PCI_HEADER_SIZE)
+        return 0;
     g_mutex_lock(&dev->lock);
     if (dev->pci->class->config_read)
         dev->pci->class->config_read(dev, offset, width);
@@ -289,7 +291,7 @@ void pci_config_write(struct pci_bus *bus, unsigned devfn, unsigned offset, unsi
                       uint32_t value)
 {
     struct device *dev = pci_device(bus, devfn);
-    if (!dev || offset + width > PCI_CONFIG_SIZE)
+    if (!dev || offset + width > PCI_HEADER_SIZE)
         return;
     g_mutex_lock(&dev->lock);
     config_write(dev->pci, offset, width, value);
@@ -405,7 +407,7 @@ void pci_loaded(struct device *dev)
     g_autofree struct pci_regs *loaded = g_new(struct pci_regs, 1);
     *loaded = pci->regs;
     write_fresh(pci); /* a hostile file sets no bit that software could not */
-    for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
+    for (unsigned i = 0; i < PCI_HEADER_SIZE; i++) {
         uint8_t settable = pci->mask[i] | pci->clear[i];
         pci->regs.config[i] =
             (uint8_t)((pci->regs.config[i] & ~settable) | (loaded->config[i] & settable));

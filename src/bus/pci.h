@@ -66,7 +66,7 @@ struct pci_class {
 };
 
 struct pci_regs {
-    uint8_t config[PCI_CONFIG_SIZE];
+    uint8_t config[PCI_HEADER_SIZE]; /* no function has extended capabilities: zeros behind */
 };
 
 struct pci_function {
@@ -74,8 +74,8 @@ struct pci_function {
     const struct pci_class *class;
     unsigned devfn;
     struct irq *intx;               /* NULL until wired */
-    uint8_t mask[PCI_CONFIG_SIZE];  /* bits that software may write */
-    uint8_t clear[PCI_CONFIG_SIZE]; /* bits that writing 1 clears */
+    uint8_t mask[PCI_HEADER_SIZE];  /* bits that software may write */
+    uint8_t clear[PCI_HEADER_SIZE]; /* bits that writing 1 clears */
     struct bar {
         uint64_t size; /* 0: none */
         const struct region *region;

@@ -61,7 +61,7 @@ static void hostile_load(const void *data)
         struct rig *rig = rig_new(data, NULL);
         g_autoptr(GByteArray) out = g_byte_array_new();
         device_save(rig->dev, out);
-        size_t pci = rig->dev->pci ? sizeof(uint32_t) + PCI_CONFIG_SIZE : 0;
+        size_t pci = rig->dev->pci ? sizeof(uint32_t) + PCI_HEADER_SIZE : 0;
         if (out->len > pci + 4)
             noise(out->data + pci + 4, out->len - pci - 4, seed);
         const uint8_t *in = out->data;

@@ -6,6 +6,7 @@
 #include "base/fds.h"
 #include "block/image.h"
 #include "cli/cli.h"
+#include "cli/guess.h"
 #include "cli/terminal.h"
 #include "memory/guest.h"
 
@@ -97,7 +98,7 @@ static bool resolve_image(struct config *config, GError **error)
     bool cd = info.kind == IMAGE_CD;
     struct drive *drive = g_new0(struct drive, 1);
     drive->file = g_strdup(config->image);
-    drive->bus = g_strdup("ahci");
+    drive->bus = cd ? g_strdup("ahci") : NULL;
     drive->cd = drive->readonly = cd;
     g_ptr_array_insert(cd ? config->cdroms : config->disks, 0, drive);
     if (cd && !config->boot)
@@ -137,11 +138,23 @@ static bool check_kernel(const struct config *config, GError **error)
     return true;
 }
 
+/* What the user left open about devices: what the guest has drivers for. */
+static void choose_devices(struct config *config)
+{
+    bool virtio = guess_virtio(config);
+    for (guint i = 0; i < config->disks->len; i++) {
+        struct drive *drive = g_ptr_array_index(config->disks, i);
+        if (!drive->bus)
+            drive->bus = g_strdup(virtio ? "virtio" : "ahci");
+    }
+}
+
 bool launch_resolve(struct config *config, GError **error)
 {
     uint64_t host = host_memory();
     if ((config->image && !resolve_image(config, error)) || !check_kernel(config, error))
         return false;
+    choose_devices(config);
     if (!config->memory)
         config->memory = CLAMP(host / 4, 64 * MIB, 4 * GIB) / MIB * MIB;
     config->memory = config->memory / MIB * MIB;

@@ -161,7 +161,7 @@ static bool add_drive(const char *option, GPtrArray *drives, const char *value, 
     g_auto(GStrv) words = g_strsplit(value, ",", -1);
     struct drive *drive = g_new0(struct drive, 1);
     drive->file = g_strdup(words[0] ? words[0] : "");
-    drive->bus = g_strdup("ahci");
+    drive->bus = cd ? g_strdup("ahci") : NULL; /* of a disk: what the guest has drivers for */
     drive->cd = cd;
     drive->readonly = cd;
     g_ptr_array_add(drives, drive);
@@ -207,7 +207,7 @@ static json_t *drives_to_json(const GPtrArray *drives)
     json_t *array = json_array();
     for (guint i = 0; i < drives->len; i++) {
         const struct drive *d = g_ptr_array_index(drives, i);
-        json_array_append_new(array, json_pack("{s:o, s:s, s:s*, s:b}", "file",
+        json_array_append_new(array, json_pack("{s:o, s:s*, s:s*, s:b}", "file",
                                                string_to_json(d->file), "bus", d->bus, "format",
                                                d->format, "readonly", d->readonly));
     }
@@ -260,7 +260,7 @@ static bool drives_from_json(GPtrArray *drives, const json_t *array, bool cd)
     {
         const char *file = NULL, *bus = NULL, *format = NULL;
         int readonly = 0;
-        if (json_unpack(item, "{s:s, s:s, s?s, s:b}", "file", &file, "bus", &bus, "format", &format,
+        if (json_unpack(item, "{s:s, s?s, s?s, s:b}", "file", &file, "bus", &bus, "format", &format,
                         "readonly", &readonly))
             return false;
         struct drive *drive = g_new0(struct drive, 1);

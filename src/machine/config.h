@@ -9,7 +9,7 @@
 /* A drive as the user asked for it: FILE[,bus=ahci|virtio|nvme][,format=raw][,readonly]. */
 struct drive {
     char *file;
-    char *bus;    /* "ahci", "virtio", "nvme" */
+    char *bus;    /* "ahci", "virtio", "nvme"; NULL: not yet decided */
     char *format; /* "raw" */
     bool readonly;
     bool cd;

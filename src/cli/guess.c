@@ -1,0 +1,111 @@
+/* Guessing a guest's drivers; see guess.h. File systems are recognised by libblkid. */
+#include "cli/guess.h"
+
+#include <blkid/blkid.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Of the systems on a disk: nothing known, one with virtio drivers, one without. */
+enum evidence { NOTHING, VIRTIO, OTHER };
+
+/* libblkid's names (blkid -k). */
+static const char *const virtio_types[] = {
+    "ext2",        "ext3", "ext4",     "btrfs",    "xfs",         "f2fs",
+    "jfs",         "ufs",  "reiserfs", "bcachefs", "LVM2_member", "linux_raid_member",
+    "crypto_LUKS", "swap", "erofs",    "squashfs", "zfs_member",  "nilfs2",
+    NULL,
+};
+static const char *const other_types[] = { "ntfs", "BitLocker", "hpfs", "apfs", "hfsplus", NULL };
+
+static enum evidence evidence_of(blkid_probe probe)
+{
+    const char *type = NULL;
+    if (blkid_do_safeprobe(probe) != 0 || blkid_probe_lookup_value(probe, "TYPE", &type, NULL) != 0)
+        return NOTHING;
+    if (g_strv_contains(other_types, type))
+        return OTHER;
+    return g_strv_contains(virtio_types, type) ? VIRTIO : NOTHING;
+}
+
+static enum evidence probe_range(int fd, blkid_loff_t offset, blkid_loff_t size)
+{
+    blkid_probe probe = blkid_new_probe();
+    enum evidence evidence = NOTHING;
+    if (probe && blkid_probe_set_device(probe, fd, offset, size) == 0) {
+        blkid_probe_enable_superblocks(probe, 1);
+        blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE);
+        evidence = evidence_of(probe);
+    }
+    blkid_free_probe(probe);
+    return evidence;
+}
+
+/* All partitions, or the whole disk where there are none. Windows anywhere outweighs the rest. */
+static enum evidence probe_disk(int fd)
+{
+    enum { SECTOR = 512 };
+    enum evidence evidence = probe_range(fd, 0, 0);
+    blkid_probe probe = blkid_new_probe();
+    blkid_partlist list = NULL;
+    if (probe && blkid_probe_set_device(probe, fd, 0, 0) == 0) {
+        blkid_probe_enable_partitions(probe, 1);
+        list = blkid_probe_get_partitions(probe);
+    }
+    int count = list ? blkid_partlist_numof_partitions(list) : 0;
+    for (int i = 0; i < count && evidence != OTHER; i++) {
+        blkid_partition part = blkid_partlist_get_partition(list, i);
+        blkid_loff_t size = blkid_partition_get_size(part);
+        if (blkid_partition_is_extended(part) || size <= 0)
+            continue;
+        evidence =
+            MAX(evidence, probe_range(fd, blkid_partition_get_start(part) * SECTOR, size * SECTOR));
+    }
+    blkid_free_probe(probe);
+    return evidence;
+}
+
+/* What the boot loader of a CD says of itself, in the image that El Torito (section 2.0) starts. */
+static enum evidence probe_cd(int fd)
+{
+    static const char *const loaders[] = { "ISOLINUX", "GRUB", "BTX loader", "CDBOOT", "NetBSD" };
+    enum { BLOCK = 2048, BOOT_RECORD = 17, LOADER = 65536, CATALOG_AT = 0x47, ENTRY_AT = 0x28 };
+    g_autofree uint8_t *data = g_malloc(LOADER);
+    uint32_t at;
+    if (pread(fd, data, BLOCK, BOOT_RECORD * BLOCK) != BLOCK ||
+        memcmp(data + 7, "EL TORITO SPECIFICATION", 23) != 0)
+        return NOTHING;
+    memcpy(&at, data + CATALOG_AT, sizeof at);
+    if (pread(fd, data, BLOCK, (off_t)GUINT32_FROM_LE(at) * BLOCK) != BLOCK)
+        return NOTHING;
+    memcpy(&at, data + ENTRY_AT, sizeof at);
+    ssize_t length = pread(fd, data, LOADER, (off_t)GUINT32_FROM_LE(at) * BLOCK);
+    for (size_t i = 0; length > 0 && i < G_N_ELEMENTS(loaders); i++)
+        if (memmem(data, (size_t)length, loaders[i], strlen(loaders[i])))
+            return VIRTIO;
+    return NOTHING;
+}
+
+static enum evidence probe_all(const GPtrArray *drives, enum evidence (*probe)(int fd))
+{
+    enum evidence evidence = NOTHING;
+    for (guint i = 0; i < drives->len; i++) {
+        const struct drive *drive = g_ptr_array_index(drives, i);
+        int fd = open(drive->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd < 0)
+            continue; /* whoever opens it in earnest says why */
+        evidence = MAX(evidence, probe(fd));
+        close(fd);
+    }
+    return evidence;
+}
+
+bool guess_virtio(const struct config *config)
+{
+    if (config->kernel && !config->multiboot)
+        return true;
+    enum evidence evidence = probe_all(config->disks, probe_disk);
+    if (evidence == NOTHING)
+        evidence = probe_all(config->cdroms, probe_cd);
+    return evidence == VIRTIO;
+}

@@ -9,7 +9,7 @@
 #pragma once
 #include <stdint.h>
 
-enum { DISPLAY_VERSION = 1, DISPLAY_TEXT_MAX = 200, DISPLAY_NAME_MAX = 64 };
+enum { DISPLAY_VERSION = 2, DISPLAY_TEXT_MAX = 200, DISPLAY_NAME_MAX = 64 };
 
 enum display_kind {
     /* from the machine */
@@ -18,15 +18,21 @@ enum display_kind {
     DISPLAY_MODE,   /* a x b pixels from now on; the whole frame changed */
     DISPLAY_DAMAGE, /* a, b, c, d: x, y, width, height of what changed */
     DISPLAY_STATE,  /* a: enum display_state, b: lamps (enum lamp), c: disk activity (a counter),
-                       d: 1 while pasted text is being typed; text: why it is not running */
+                       d: enum display_flag; text: why it is not running */
     /* from the viewer */
     DISPLAY_KEY = 0x100, /* a: HID usage, b: 1 down 0 up */
     DISPLAY_POINTER,     /* a, b: relative motion (int32_t), c: wheel (int32_t), d: buttons */
+    DISPLAY_POINTER_AT,  /* a, b: position, 0..POINTER_RANGE over the picture, c, d as above */
     DISPLAY_PASTE,  /* text of `a` bytes, UTF-8, to be typed on the keyboard; goes on with more */
     DISPLAY_ACTION, /* a: enum display_action */
 };
 
 enum display_state { STATE_RUNNING, STATE_PAUSED, STATE_DISK_FULL, STATE_CRASHED, STATE_OFF };
+
+enum display_flag {
+    DISPLAY_TYPING = 1,   /* pasted text is being typed */
+    DISPLAY_ABSOLUTE = 2, /* the guest takes positions of the pointer: DISPLAY_POINTER_AT */
+};
 
 enum display_action {
     ACTION_SHUT_DOWN = 1, /* press the power button */

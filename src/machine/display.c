@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fds.h"
 #include "base/log.h"
+#include "machine/inputs.h"
 #include "machine/typist.h"
 
 #include <errno.h>
@@ -53,6 +54,7 @@ struct display {
     gint64 next_look;  /* monotonic us */
     gint64 deaf_until; /* monotonic us; no descriptor was left for who connects */
     uint32_t lamps, activity;
+    bool absolute; /* the guest takes positions of the pointer */
 };
 
 static void wake(struct display *d)
@@ -119,7 +121,8 @@ static void tell_state(struct display *d, struct viewer *v)
     message.a = d->state;
     g_strlcpy(message.text, d->why, sizeof message.text);
     g_mutex_unlock(&d->lock);
-    message.d = d->typist && typist_busy(d->typist);
+    message.d = (d->typist && typist_busy(d->typist) ? DISPLAY_TYPING : 0) |
+                (d->absolute ? DISPLAY_ABSOLUTE : 0);
     v->state_due = !tell(d, v, &message);
 }
 
@@ -160,6 +163,26 @@ static void serve(struct display *d, struct viewer *v)
         tell_state(d, v);
 }
 
+/* Looks at all but the picture: lamps, and what the pointer is. Returns whether anything changed.
+ */
+static bool look_aside(struct display *d)
+{
+    const GPtrArray *devices = machine_devices(d->machine);
+    struct device *keyboard = inputs_choose(devices, INPUT_KEYS);
+    bool absolute = inputs_choose(devices, INPUT_POINTER_AT);
+    uint32_t lamps = 0, activity = machine_disk_activity(d->machine);
+    if (keyboard && keyboard->class->input->lamps) {
+        g_mutex_lock(&keyboard->lock);
+        lamps = keyboard->class->input->lamps(keyboard);
+        g_mutex_unlock(&keyboard->lock);
+    }
+    bool news = lamps != d->lamps || activity != d->activity || absolute != d->absolute;
+    d->lamps = lamps;
+    d->activity = activity;
+    d->absolute = absolute;
+    return news;
+}
+
 /* Looks at the device; viewers learn what changed. Returns whether anything did. */
 static bool look(struct display *d)
 {
@@ -170,20 +193,13 @@ static bool look(struct display *d)
     bool any = dev->class->screen->render(dev, &d->picture, &changed, false);
     g_mutex_unlock(&dev->lock);
 
-    struct device *keyboard = machine_keyboard(d->machine);
-    g_mutex_lock(&keyboard->lock);
-    uint32_t lamps = keyboard->class->input->lamps(keyboard);
-    g_mutex_unlock(&keyboard->lock);
-    uint32_t activity = machine_disk_activity(d->machine);
-    bool lamp = lamps != d->lamps || activity != d->activity;
-    d->lamps = lamps;
-    d->activity = activity;
+    bool news = look_aside(d);
 
     for (unsigned i = 0; i < MAX_VIEWERS; i++) {
         struct viewer *v = &d->viewer[i];
         if (any)
             v->damage = joined(v->damage, changed);
-        v->state_due |= lamp;
+        v->state_due |= news;
         if (v->fd >= 0)
             serve(d, v);
     }
@@ -257,19 +273,31 @@ static void obey(struct display *d, uint32_t what)
     g_idle_add_full(G_PRIORITY_DEFAULT, act, action, NULL);
 }
 
+static void point(struct display *d, const struct display_message *m)
+{
+    bool at = m->kind == DISPLAY_POINTER_AT;
+    struct device *dev =
+        inputs_choose(machine_devices(d->machine), at ? INPUT_POINTER_AT : INPUT_POINTER);
+    if (!dev)
+        return; /* the guest's driver has just gone */
+    g_mutex_lock(&dev->lock);
+    if (at)
+        dev->class->input->pointer_at(dev, m->a, m->b, (int32_t)m->c, m->d);
+    else
+        dev->class->input->pointer(dev, (int32_t)m->a, (int32_t)m->b, (int32_t)m->c, m->d);
+    g_mutex_unlock(&dev->lock);
+}
+
 static void take(struct display *d, struct display_message *m)
 {
-    struct device *keyboard = machine_keyboard(d->machine);
-    const struct input_class *input = keyboard->class->input;
     switch (m->kind) {
     case DISPLAY_KEY:
         if (m->a > 0 && m->a < 256)
             typist_key(d->typist, (uint8_t)m->a, m->b != 0);
         break;
     case DISPLAY_POINTER:
-        g_mutex_lock(&keyboard->lock);
-        input->pointer(keyboard, (int32_t)m->a, (int32_t)m->b, (int32_t)m->c, m->d);
-        g_mutex_unlock(&keyboard->lock);
+    case DISPLAY_POINTER_AT:
+        point(d, m);
         break;
     case DISPLAY_PASTE:
         typist_text(d->typist, m->text, MIN(m->a, DISPLAY_TEXT_MAX));

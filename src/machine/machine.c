@@ -578,11 +578,6 @@ struct device *machine_display(struct machine *m)
     return m->pc.vga;
 }
 
-struct device *machine_keyboard(struct machine *m)
-{
-    return m->pc.keyboard;
-}
-
 const GPtrArray *machine_devices(struct machine *m)
 {
     return m->pc.devices;
@@ -596,11 +591,6 @@ struct board *machine_board(struct machine *m)
 void machine_set_screen(struct machine *m, struct screen *screen)
 {
     device_plug(m->pc.vga, "screen", screen);
-}
-
-void machine_set_source(struct machine *m, struct input_source *source)
-{
-    device_plug(m->pc.keyboard, "source", source);
 }
 
 uint32_t machine_disk_activity(struct machine *m)

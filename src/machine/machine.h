@@ -55,17 +55,13 @@ const char *machine_why(const struct machine *machine); /* why it is not running
 int machine_exit_status(const struct machine *machine); /* once it is OFF */
 const struct config *machine_config(const struct machine *machine);
 
-/* Devices by role; NULL when there is none. */
 struct device *machine_display(struct machine *machine);
-struct device *machine_keyboard(struct machine *machine);
 /* All devices, in the order of the parts list. */
 const GPtrArray *machine_devices(struct machine *machine);
 struct board *machine_board(struct machine *machine);
 
-/* Where the display device says that its picture changed, and the keyboard that it has room. Before
- * machine_start. */
+/* Where the display device says that its picture changed. Before machine_start. */
 void machine_set_screen(struct machine *machine, struct screen *screen);
-void machine_set_source(struct machine *machine, struct input_source *source);
 
 /* Takes the medium out of the first CD drive that has one. */
 bool machine_eject(struct machine *machine, GError **error);

@@ -17,6 +17,7 @@
 #include "machine/direct.h"
 #include "machine/display.h"
 #include "machine/drives.h"
+#include "machine/inputs.h"
 #include "machine/machine.h"
 #include "machine/streams.h"
 #include "machine/trace.h"
@@ -286,6 +287,11 @@ static bool receive(int socket, json_t **description, struct files *files, GErro
     return true;
 }
 
+static struct device *keyboard(void *machine)
+{
+    return inputs_choose(machine_devices(machine), INPUT_KEYS);
+}
+
 static bool start(struct vmm *vmm, int socket, GError **error)
 {
     json_t *description = NULL;
@@ -316,8 +322,8 @@ static bool start(struct vmm *vmm, int socket, GError **error)
     vmm->display = display_new(vmm->machine, file_named(&files, "display"), error);
     if (!vmm->display)
         return false;
-    struct typist *typist = typist_new(machine_keyboard(vmm->machine));
-    machine_set_source(vmm->machine, typist_source(typist));
+    struct typist *typist = typist_new(machine_board(vmm->machine), keyboard, vmm->machine);
+    inputs_set_source(machine_devices(vmm->machine), typist_source(typist));
     display_set_typist(vmm->display, typist);
     display_on_last_gone(vmm->display, last_viewer_gone, vmm);
     control_new(vmm->machine, vmm->display, typist, file_named(&files, "control"));

@@ -322,7 +322,6 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     pc->ioapic = part_named(pc, "ioapic");
     pc->lpc = part_named(pc, "lpc");
     pc->vga = part_named(pc, "vga");
-    pc->keyboard = part_named(pc, "i8042");
     pc->ahci = part_named(pc, "ahci");
     wire_controllers(pc);
 

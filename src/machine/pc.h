@@ -17,7 +17,7 @@ struct pc {
     uint64_t pci64_base;      /* of the PCI window above RAM, PCI64_WINDOW large */
     struct bus_reader reader; /* the machine's own accesses: where no firmware makes them */
     unsigned slot;            /* the next free one of PCI bus 0 */
-    struct device *pic, *ioapic, *lpc, *vga, *keyboard, *ahci;
+    struct device *pic, *ioapic, *lpc, *vga, *ahci;
 };
 
 /* Builds and starts every device. */

@@ -16,6 +16,7 @@ enum {
     PACED = 1,
     HELD = 2,
     HOLD_NS = 100 * 1000 * 1000,
+    PACE_NS = 2 * 1000 * 1000, /* between keys when nobody knows whether the guest took them */
     /* The keyboard queue of a PC BIOS (IBM PC BIOS data area): head and tail, offsets into segment
      * 0x40 of a ring of 15 keys. What does not fit is lost. */
     BIOS_QUEUE = 0x41a,
@@ -37,15 +38,22 @@ struct stroke {
 
 struct typist {
     struct input_source source;
-    struct device *keyboard;
-    GMutex lock; /* protects the queue; taken with the keyboard's lock held */
+    struct board *board;
+    struct device *(*keyboard)(void *opaque);
+    void *opaque;
+
+    GMutex lock; /* protects the queue and the two flags; a leaf */
     struct stroke queue[ROOM];
     unsigned begin, used;
-    gint pumping;
-    struct timer timer;  /* for what waits for time to pass; the keyboard's lock */
-    uint64_t pressed;    /* when the last key went down, guest ns */
-    uint64_t bios_since; /* when the head of the BIOS's queue last moved, guest ns */
+    bool pumping, again; /* again: a keyboard changed meanwhile */
+
+    GMutex turn;         /* protects the rest; taken before a keyboard's lock */
+    struct timer timer;  /* for what waits for time to pass, or was told by a keyboard */
+    uint64_t given;      /* when the last key went to the keyboard, guest ns */
+    uint64_t pressed;    /* when the last one went down */
+    uint64_t bios_since; /* when the head of the BIOS's queue last moved */
     uint16_t bios_head;
+    struct device *held[256]; /* by usage: the keyboard on which the key is down */
 };
 
 static const struct {
@@ -145,7 +153,7 @@ static void pop(struct typist *t)
  * it as it is, with keys that nobody will ever want. */
 static bool bios_has_keys(struct typist *t)
 {
-    struct guest *guest = t->keyboard->board->guest;
+    struct guest *guest = t->board->guest;
     struct {
         le16 head, tail;
     } queue;
@@ -154,7 +162,7 @@ static bool bios_has_keys(struct typist *t)
     uint16_t head = le16_get(queue.head), tail = le16_get(queue.tail);
     if (head == tail || MIN(head, tail) < BIOS_RING || MAX(head, tail) >= BIOS_RING_END)
         return false;
-    uint64_t now = device_now(t->keyboard);
+    uint64_t now = clock_now(t->board->clock);
     if (head != t->bios_head)
         t->bios_since = now;
     t->bios_head = head;
@@ -162,44 +170,86 @@ static bool bios_has_keys(struct typist *t)
     return now - t->bios_since < (used < BIOS_MANY ? BIOS_PATIENCE_NS : BIOS_MANY_PATIENCE_NS);
 }
 
-/* Gives the keyboard what it takes now. Its lock is held, so one thread does this at a time. */
+/* Is it time for the stroke? Else the timer or the keyboard will tell. The keyboard's lock is held.
+ */
+static bool is_due(struct typist *t, struct device *keyboard, const struct stroke *stroke)
+{
+    const struct input_class *input = keyboard->class->input;
+    uint64_t now = clock_now(t->board->clock), later = 0;
+    if (stroke->flags & PACED && input->idle && !input->idle(keyboard))
+        return false;
+    if (stroke->flags & PACED && !input->idle)
+        later = t->given + PACE_NS;
+    /* A guest with a driver for another keyboard has left the BIOS. */
+    if (stroke->flags & PACED && stroke->down && !input->active && bios_has_keys(t))
+        later = now + BIOS_LOOK_NS;
+    if (stroke->flags & HELD)
+        later = MAX(later, t->pressed + HOLD_NS);
+    if (later > now)
+        timer_set(&t->timer, later);
+    return later <= now;
+}
+
+/* False when the stroke has to wait. */
+static bool give(struct typist *t, struct device *keyboard, const struct stroke *stroke)
+{
+    g_mutex_lock(&keyboard->lock);
+    bool given = is_due(t, keyboard, stroke) &&
+                 keyboard->class->input->key(keyboard, stroke->usage, stroke->down);
+    g_mutex_unlock(&keyboard->lock);
+    if (!given)
+        return false;
+    t->held[stroke->usage] = stroke->down ? keyboard : NULL;
+    t->given = clock_now(t->board->clock);
+    if (stroke->down)
+        t->pressed = t->given;
+    return true;
+}
+
+static bool another_turn(struct typist *t)
+{
+    g_mutex_lock(&t->lock);
+    bool again = t->pumping = t->again;
+    t->again = false;
+    g_mutex_unlock(&t->lock);
+    return again;
+}
+
+/* Gives the keyboard what it takes now. The turn is ours. */
 static void pump_locked(struct typist *t)
 {
-    const struct input_class *input = t->keyboard->class->input;
     struct stroke stroke;
-    if (t->pumping) /* the keyboard calls back when it takes a key */
-        return;
+    g_mutex_lock(&t->lock);
     t->pumping = true;
-    while (peek(t, &stroke)) {
-        if (stroke.flags & PACED && !input->idle(t->keyboard))
-            break;
-        if (stroke.flags & PACED && stroke.down && bios_has_keys(t)) {
-            timer_set(&t->timer, device_now(t->keyboard) + BIOS_LOOK_NS);
-            break;
+    g_mutex_unlock(&t->lock);
+    do {
+        struct device *keyboard = t->keyboard(t->opaque);
+        while (peek(t, &stroke)) {
+            struct device *held = stroke.down ? NULL : t->held[stroke.usage];
+            if (!keyboard || !give(t, held ? held : keyboard, &stroke))
+                break;
+            pop(t);
         }
-        if (stroke.flags & HELD && device_now(t->keyboard) < t->pressed + HOLD_NS) {
-            timer_set(&t->timer, t->pressed + HOLD_NS);
-            break;
-        }
-        if (!input->key(t->keyboard, stroke.usage, stroke.down))
-            break;
-        if (stroke.down)
-            t->pressed = device_now(t->keyboard);
-        pop(t);
-    }
-    t->pumping = false;
+    } while (another_turn(t));
 }
 
 static void pump(struct typist *t)
 {
-    g_mutex_lock(&t->keyboard->lock);
+    g_mutex_lock(&t->turn);
     pump_locked(t);
-    g_mutex_unlock(&t->keyboard->lock);
+    g_mutex_unlock(&t->turn);
 }
 
+/* A keyboard's word, under its lock: the turn is taken on the clock's thread. */
 static void keyboard_changed(struct input_source *source)
 {
-    pump_locked((struct typist *)source);
+    struct typist *t = (struct typist *)source;
+    g_mutex_lock(&t->lock);
+    bool poke = t->used && !t->pumping;
+    t->again |= t->pumping;
+    g_mutex_unlock(&t->lock);
+    if (poke)
+        timer_poke(&t->timer);
 }
 
 static void time_passed(void *owner)
@@ -207,13 +257,17 @@ static void time_passed(void *owner)
     pump_locked(owner);
 }
 
-struct typist *typist_new(struct device *keyboard)
+struct typist *typist_new(struct board *board, struct device *(*keyboard)(void *opaque),
+                          void *opaque)
 {
     struct typist *t = g_new0(struct typist, 1);
     t->source.changed = keyboard_changed;
+    t->board = board;
     t->keyboard = keyboard;
+    t->opaque = opaque;
     g_mutex_init(&t->lock);
-    timer_init(&t->timer, keyboard->board->clock, &keyboard->lock, time_passed, t);
+    g_mutex_init(&t->turn);
+    timer_init(&t->timer, board->clock, &t->turn, time_passed, t);
     return t;
 }
 

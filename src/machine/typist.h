@@ -1,14 +1,18 @@
 /* The typist: types keys and text on the machine's keyboard, no faster than the guest takes them.
  *
  * A queue of key strokes; the next goes in when the keyboard's queue has room, and for text when
- * the guest has read all that came before. Any thread. */
+ * the guest has read all that came before. Which keyboard that is, it asks before each turn; what
+ * was pressed on one is released there. Any thread, with no device's lock held. */
 #pragma once
 #include "bus/device.h"
 
 struct typist;
 
-struct typist *typist_new(struct device *keyboard);
-/* What the keyboard tells when the guest took something: its plug. */
+/* `keyboard` gives the keyboard that the guest listens to now, or NULL; it is called with no
+ * device's lock held. */
+struct typist *typist_new(struct board *board, struct device *(*keyboard)(void *opaque),
+                          void *opaque);
+/* What keyboards tell when the guest took something: their plug. */
 struct input_source *typist_source(struct typist *typist);
 
 /* One key of a person at the keyboard: HID usage, down or up. */

@@ -32,6 +32,12 @@ static struct {
     struct disk *cd;
 } fake;
 
+static struct device *the_keyboard(void *opaque)
+{
+    (void)opaque;
+    return &fake.keyboard;
+}
+
 enum display_state machine_state(const struct machine *machine)
 {
     (void)machine;
@@ -735,7 +741,7 @@ int main(int argc, char **argv)
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
     g_assert_cmpint(listen(listener, 16), ==, 0);
-    struct typist *typist = typist_new(&fake.keyboard);
+    struct typist *typist = typist_new(&fake.board, the_keyboard, NULL);
     struct control *control = control_new(NULL, NULL, typist, listener);
 
     g_test_add_func("/control/answers", answers);

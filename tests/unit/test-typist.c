@@ -43,6 +43,11 @@ static bool is_idle(struct device *dev)
 static const struct input_class input = { .key = take_key, .idle = is_idle };
 static const struct device_class class = { .name = "fake-keyboard", .input = &input };
 
+static struct device *the_keyboard(void *opaque)
+{
+    return &((struct keyboard *)opaque)->dev;
+}
+
 static struct keyboard *keyboard_new(unsigned room, struct typist **typist)
 {
     struct keyboard *k = g_new0(struct keyboard, 1);
@@ -51,7 +56,7 @@ static struct keyboard *keyboard_new(unsigned room, struct typist **typist)
     k->dev.board = &k->board;
     g_mutex_init(&k->dev.lock);
     k->room = room;
-    *typist = typist_new(&k->dev);
+    *typist = typist_new(&k->board, the_keyboard, k);
     k->source = typist_source(*typist);
     return k;
 }
@@ -70,6 +75,7 @@ static void guest_reads(struct keyboard *k, unsigned count)
     k->queued -= MIN(count, k->queued);
     input_changed(k->source);
     g_mutex_unlock(&k->dev.lock);
+    clock_advance(k->board.clock, 0, 0);
 }
 
 static void guest_reads_all(struct keyboard *k, struct typist *typist)

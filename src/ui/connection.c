@@ -116,11 +116,12 @@ static void send_queue(struct connection *connection)
 /* Adds motion to the last message when that is motion with the same buttons. */
 static bool join_motion(struct display_message *last, const struct display_message *message)
 {
-    if (!last || last->kind != DISPLAY_POINTER || message->kind != DISPLAY_POINTER ||
+    bool at = message->kind == DISPLAY_POINTER_AT;
+    if (!last || last->kind != message->kind || (!at && message->kind != DISPLAY_POINTER) ||
         last->d != message->d)
         return false;
-    last->a += message->a;
-    last->b += message->b;
+    last->a = at ? message->a : last->a + message->a;
+    last->b = at ? message->b : last->b + message->b;
     last->c += message->c;
     return true;
 }

@@ -1,6 +1,7 @@
 /* What SDL's events do to the viewer; see viewer.h. */
 #include "base/error.h"
 #include "base/log.h"
+#include "bus/input.h"
 #include "ui/command.h"
 #include "ui/viewer.h"
 
@@ -54,6 +55,18 @@ static int to_pixels(const struct viewer *viewer, int points)
     return (int)(points * viewer->window.density);
 }
 
+/* The pointer's place in the picture is the guest's; with a button down also outside of it. */
+static void point(struct viewer *viewer, int x, int y)
+{
+    struct box place = window_place(&viewer->window);
+    bool inside =
+        x >= place.x && x < place.x + place.width && y >= place.y && y < place.y + place.height;
+    if (viewer->help || !(inside || viewer->mouse.buttons))
+        return;
+    mouse_point(&viewer->mouse, geometry_scale(x, place.x, place.width, POINTER_RANGE),
+                geometry_scale(y, place.y, place.height, POINTER_RANGE));
+}
+
 static void motion_event(struct viewer *viewer, const SDL_MouseMotionEvent *motion)
 {
     int x = to_pixels(viewer, motion->x), y = to_pixels(viewer, motion->y);
@@ -61,15 +74,15 @@ static void motion_event(struct viewer *viewer, const SDL_MouseMotionEvent *moti
         mouse_move(&viewer->mouse, motion->xrel, motion->yrel, 0);
     else if (viewer->dialog.kind != DIALOG_NONE)
         dialog_motion(viewer, x, y);
-    else
-        panel_motion(viewer, x, y);
+    else if ((viewer->mouse.buttons || !panel_motion(viewer, x, y)) && viewer_points(viewer))
+        point(viewer, x, y);
 }
 
 static void button_event(struct viewer *viewer, const SDL_MouseButtonEvent *button)
 {
     bool down = button->type == SDL_MOUSEBUTTONDOWN;
     int x = to_pixels(viewer, button->x), y = to_pixels(viewer, button->y);
-    if (viewer->mouse.grabbed) {
+    if (viewer->mouse.grabbed || viewer->mouse.buttons) {
         mouse_button(&viewer->mouse, button->button, down, viewer->connection);
     } else if (!down) {
         return;
@@ -78,7 +91,12 @@ static void button_event(struct viewer *viewer, const SDL_MouseButtonEvent *butt
     } else if (viewer->help) {
         viewer->help = false;
         viewer->dirty = true;
-    } else if (!panel_click(viewer, x, y) && !viewer_is_over(viewer)) {
+    } else if (panel_click(viewer, x, y) || viewer_is_over(viewer)) {
+        return;
+    } else if (viewer_points(viewer)) {
+        point(viewer, x, y);
+        mouse_button(&viewer->mouse, button->button, down, viewer->connection);
+    } else {
         viewer_grab(viewer, true);
     }
 }
@@ -86,7 +104,7 @@ static void button_event(struct viewer *viewer, const SDL_MouseButtonEvent *butt
 static void wheel_event(struct viewer *viewer, const SDL_MouseWheelEvent *wheel)
 {
     int by = wheel->direction == SDL_MOUSEWHEEL_FLIPPED ? -wheel->y : wheel->y;
-    if (viewer->mouse.grabbed && by)
+    if ((viewer->mouse.grabbed || viewer_points(viewer)) && by)
         mouse_move(&viewer->mouse, 0, 0, by);
 }
 

@@ -60,3 +60,9 @@ struct box geometry_natural(uint32_t width, uint32_t height, enum scaling scalin
         shape = fit(shape, most.width, most.height);
     return shape;
 }
+
+uint32_t geometry_scale(int x, int from, int length, uint32_t range)
+{
+    int64_t last = MAX(length - 1, 1), at = CLAMP((int64_t)x - from, 0, last);
+    return (uint32_t)((at * range + last / 2) / last);
+}

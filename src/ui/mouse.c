@@ -1,4 +1,4 @@
-/* The grabbed mouse; see mouse.h. The window's thread. */
+/* The mouse; see mouse.h. The window's thread. */
 #include "ui/mouse.h"
 
 #include <SDL.h>
@@ -11,15 +11,28 @@ bool mouse_grab(struct mouse *mouse, struct SDL_Window *window, bool grab)
         return false;
     SDL_SetWindowKeyboardGrab(window, grab ? SDL_TRUE : SDL_FALSE);
     mouse->grabbed = grab;
-    if (mouse->buttons) {
-        mouse->buttons = 0;
-        mouse->pending = true;
-    }
+    mouse->at &= !grab;
+    mouse_let_go(mouse);
     return true;
+}
+
+void mouse_let_go(struct mouse *mouse)
+{
+    mouse->pending |= mouse->buttons != 0;
+    mouse->buttons = 0;
+}
+
+void mouse_point(struct mouse *mouse, uint32_t x, uint32_t y)
+{
+    mouse->pending |= x != mouse->x || y != mouse->y || !mouse->at;
+    mouse->x = x;
+    mouse->y = y;
+    mouse->at = true;
 }
 
 void mouse_move(struct mouse *mouse, int dx, int dy, int wheel)
 {
+    mouse->at &= !dx && !dy;
     mouse->dx += dx;
     mouse->dy += dy;
     mouse->wheel += wheel;
@@ -49,9 +62,9 @@ void mouse_flush(struct mouse *mouse, struct connection *connection)
 {
     if (!mouse->pending)
         return;
-    struct display_message message = { .kind = DISPLAY_POINTER,
-                                       .a = (uint32_t)mouse->dx,
-                                       .b = (uint32_t)mouse->dy,
+    struct display_message message = { .kind = mouse->at ? DISPLAY_POINTER_AT : DISPLAY_POINTER,
+                                       .a = mouse->at ? mouse->x : (uint32_t)mouse->dx,
+                                       .b = mouse->at ? mouse->y : (uint32_t)mouse->dy,
                                        .c = (uint32_t)mouse->wheel,
                                        .d = mouse->buttons };
     connection_send(connection, &message);

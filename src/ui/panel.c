@@ -187,7 +187,7 @@ static char *mouse_hint(const struct viewer *viewer)
         return g_strdup("typing the clipboard...");
     if (viewer->mouse.grabbed)
         return g_strdup_printf("%s frees the mouse", keyboard_host_name(&viewer->keyboard));
-    return g_strdup("click to use the mouse");
+    return g_strdup(viewer_points(viewer) ? "" : "click to use the mouse");
 }
 
 /* Name, state and the hint, as much as fits between x and end. Who cannot get his mouse back needs

@@ -73,7 +73,8 @@ static bool take_state(struct model *model, const struct display_message *m, GEr
     model->state = (enum display_state)m->a;
     model->lamps = m->b;
     model->disk = m->c;
-    model->pasting = m->d != 0;
+    model->pasting = m->d & DISPLAY_TYPING;
+    model->absolute = m->d & DISPLAY_ABSOLUTE;
     take_text(model->reason, m->text);
     return true;
 }

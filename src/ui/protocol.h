@@ -20,6 +20,7 @@ struct model {
     enum display_state state;
     uint32_t lamps, disk;
     bool pasting;
+    bool absolute;     /* the guest takes positions of the pointer */
     bool changed_mode; /* since last taken */
     char name[DISPLAY_TEXT_MAX + 1];
     char reason[DISPLAY_TEXT_MAX + 1];

@@ -63,6 +63,13 @@ void viewer_take_input(struct viewer *viewer)
 {
     release_keys(viewer);
     viewer_grab(viewer, false);
+    mouse_let_go(&viewer->mouse);
+    mouse_flush(&viewer->mouse, viewer->connection);
+}
+
+bool viewer_points(const struct viewer *viewer)
+{
+    return viewer->update.model.absolute && !viewer->mouse.grabbed && !viewer_is_over(viewer);
 }
 
 void viewer_leave(struct viewer *viewer, int status)
@@ -132,11 +139,11 @@ static void take_state(struct viewer *viewer, const struct model *before)
         viewer->disk_seen = now->disk;
     }
     viewer->dirty |= now->state != before->state || now->lamps != before->lamps ||
-                     now->pasting != before->pasting || now->greeted != before->greeted ||
-                     strcmp(now->reason, before->reason) != 0;
+                     now->pasting != before->pasting || now->absolute != before->absolute ||
+                     now->greeted != before->greeted || strcmp(now->reason, before->reason) != 0;
     if (now->state == STATE_OFF)
         viewer_leave(viewer, HV_OK);
-    if (viewer_is_over(viewer))
+    if (viewer_is_over(viewer) || (now->absolute && !before->absolute))
         viewer_grab(viewer, false);
 }
 
@@ -226,8 +233,7 @@ void viewer_finish(struct viewer *viewer)
 {
     if (viewer->connection) {
         release_keys(viewer);
-        viewer->mouse.pending |= viewer->mouse.buttons != 0;
-        viewer->mouse.buttons = 0;
+        mouse_let_go(&viewer->mouse);
         mouse_flush(&viewer->mouse, viewer->connection);
     }
     connection_free(viewer->connection);

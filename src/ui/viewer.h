@@ -51,5 +51,7 @@ void viewer_take_input(struct viewer *viewer);
 void viewer_show_dialog(struct viewer *viewer, enum dialog_kind kind);
 void viewer_leave(struct viewer *viewer, int status);
 
+/* Is the host's pointer the guest's while it is in the picture? */
+bool viewer_points(const struct viewer *viewer);
 /* Nothing will change any more: the guest crashed, or its program is gone. */
 bool viewer_is_over(const struct viewer *viewer);

@@ -191,9 +191,14 @@ static SDL_Texture *sharpen(struct window *window, struct box place)
     return window->sharp;
 }
 
+struct box window_place(const struct window *window)
+{
+    return geometry_place(window->width, window->height, window->scaling, window->room);
+}
+
 void window_draw_picture(struct window *window)
 {
-    struct box place = geometry_place(window->width, window->height, window->scaling, window->room);
+    struct box place = window_place(window);
     bool whole = window->picture && place.width % (int)window->width == 0 &&
                  place.height % (int)window->height == 0;
     SDL_Texture *texture = window->picture;

@@ -38,5 +38,7 @@ void window_resized(struct window *window);
 void window_set_scaling(struct window *window, enum scaling scaling);
 void window_set_full_screen(struct window *window, bool full);
 
+/* Where the picture is, in pixels. */
+struct box window_place(const struct window *window);
 /* Clears all and draws the picture, or black before the first mode. */
 void window_draw_picture(struct window *window);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "boot/fake-machine.h"
+#include "bus/input.h"
 #include "ui/keyboard.h"
 #include "ui/window.h"
 
@@ -407,6 +408,55 @@ static void mouse(void)
     desk_finish(&desk);
 }
 
+/* A guest that takes positions: the host's pointer is the guest's, and nothing is grabbed. */
+static void positions(void)
+{
+    struct desk desk;
+    desk_start(&desk);
+    show_fields(&desk);
+    const struct display_message absolute = { .kind = DISPLAY_STATE, .d = DISPLAY_ABSOLUTE };
+    fake_send(&desk.fake, &absolute);
+    g_usleep(300 * 1000);
+    act(&desk, "mousemove --sync 600 500");
+    g_assert_true(fake_quiet(&desk.fake, 0) || desk.fake.last.kind == DISPLAY_POINTER_AT);
+    while (!fake_quiet(&desk.fake, 300))
+        g_assert_cmpuint(desk.fake.last.kind, ==, DISPLAY_POINTER_AT);
+    uint32_t x = desk.fake.last.a, y = desk.fake.last.b;
+    g_assert_cmpuint(x, >, 0);
+    g_assert_cmpuint(x, <, POINTER_RANGE);
+    act(&desk, "mousemove_relative --sync 100 50");
+    while (!fake_quiet(&desk.fake, 300))
+        g_assert_cmpuint(desk.fake.last.kind, ==, DISPLAY_POINTER_AT);
+    g_assert_cmpuint(desk.fake.last.a, >, x + 1000);
+    g_assert_cmpuint(desk.fake.last.b, >, y + 500);
+    x = desk.fake.last.a;
+
+    act(&desk, "mousedown 1");
+    g_assert_false(fake_quiet(&desk.fake, 3000));
+    g_assert_cmpuint(desk.fake.last.kind, ==, DISPLAY_POINTER_AT);
+    g_assert_cmpuint(desk.fake.last.d, ==, BUTTON_LEFT);
+    g_assert_cmpuint(desk.fake.last.a, ==, x);
+    act(&desk, "mousemove_relative --sync -- -50 0"); /* not grabbed: it moves as it is told */
+    g_assert_false(fake_quiet(&desk.fake, 3000));
+    g_assert_cmpuint(desk.fake.last.d, ==, BUTTON_LEFT);
+    g_assert_cmpuint(desk.fake.last.a, <, x);
+    act(&desk, "mouseup 1");
+    while (!fake_quiet(&desk.fake, 300))
+        continue;
+    g_assert_cmpuint(desk.fake.last.d, ==, 0);
+    act(&desk, "click 5");
+    g_assert_false(fake_quiet(&desk.fake, 3000));
+    g_assert_cmpuint(desk.fake.last.kind, ==, DISPLAY_POINTER_AT);
+    g_assert_cmpint((int)desk.fake.last.c, ==, -1);
+
+    const struct display_message relative = { .kind = DISPLAY_STATE };
+    fake_send(&desk.fake, &relative); /* its driver is gone: as before */
+    g_usleep(300 * 1000);
+    act(&desk, "mousemove_relative --sync 5 5");
+    g_assert_true(fake_quiet(&desk.fake, 300));
+    desk_finish(&desk);
+}
+
 static void overlays(void)
 {
     struct desk desk;
@@ -689,6 +739,7 @@ int main(int argc, char **argv)
     g_test_add_func("/window/picture", picture);
     g_test_add_func("/window/keys", keys);
     g_test_add_func("/window/mouse", mouse);
+    g_test_add_func("/window/positions", positions);
     g_test_add_func("/window/overlays", overlays);
     g_test_add_func("/window/comforts", comforts);
     g_test_add_func("/window/managed", managed);

@@ -47,6 +47,17 @@ static void placing(void)
     g_assert_cmpint(place.height, >=, 1);
 }
 
+static void positions(void)
+{
+    g_assert_cmpuint(geometry_scale(133, 133, 1333, 32767), ==, 0);
+    g_assert_cmpuint(geometry_scale(133 + 1332, 133, 1333, 32767), ==, 32767);
+    g_assert_cmpuint(geometry_scale(133 + 666, 133, 1333, 32767), ==, 16384);
+    g_assert_cmpuint(geometry_scale(-1000, 133, 1333, 32767), ==, 0);
+    g_assert_cmpuint(geometry_scale(5000, 133, 1333, 32767), ==, 32767);
+    g_assert_cmpuint(geometry_scale(5, 5, 1, 32767), ==, 0);
+    g_assert_cmpuint(geometry_scale(INT32_MAX, INT32_MIN, INT32_MAX, 32767), ==, 32767);
+}
+
 static void natural(void)
 {
     struct box most = { 0, 0, 1900, 1000 };
@@ -175,6 +186,7 @@ static void protocol(void)
         &model, (struct display_message){ DISPLAY_STATE, STATE_DISK_FULL, 5, 9, 1, "disk full" }));
     g_assert_cmpint(model.state, ==, STATE_DISK_FULL);
     g_assert_true(model.pasting);
+    g_assert_false(model.absolute);
     g_assert_cmpstr(model.reason, ==, "disk full");
     g_assert_true(take(&model, (struct display_message){ .kind = 77 })); /* a newer machine's */
 }
@@ -365,6 +377,9 @@ static void deaf_machine(void)
         connection_send(connection, &motion);
     key.b = 0;
     connection_send(connection, &key);
+    motion.kind = DISPLAY_POINTER_AT;
+    for (motion.a = 0; motion.a < 1000; motion.a++)
+        connection_send(connection, &motion);
 
     uint32_t next = 0;
     struct display_message message;
@@ -379,6 +394,9 @@ static void deaf_machine(void)
     message = receive(machine);
     g_assert_cmpuint(message.kind, ==, DISPLAY_KEY);
     g_assert_cmpuint(message.b, ==, 0);
+    message = receive(machine);
+    g_assert_cmpuint(message.kind, ==, DISPLAY_POINTER_AT);
+    g_assert_cmpuint(message.a, ==, 999); /* the last position */
     connection_free(connection);
     close(machine);
 }
@@ -405,6 +423,7 @@ int main(int argc, char **argv)
     connection_block_signals();
     g_test_add_func("/viewer/aspect", aspect);
     g_test_add_func("/viewer/placing", placing);
+    g_test_add_func("/viewer/positions", positions);
     g_test_add_func("/viewer/natural-size", natural);
     g_test_add_func("/viewer/key-codes", key_codes);
     g_test_add_func("/viewer/host-key", host_key);

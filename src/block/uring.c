@@ -59,13 +59,14 @@ static void refuse(struct uring *uring, struct disk_request *request)
     uring->events->refused(uring->disk, request);
 }
 
+/* `refused` may submit others. */
 static void refuse_waiting(struct uring *uring)
 {
-    struct disk_request *next, *request = uring->first;
-    uring->first = NULL;
-    uring->last = &uring->first;
-    for (; request; request = next) {
-        next = request->next;
+    while (uring->first) {
+        struct disk_request *request = uring->first;
+        uring->first = request->next;
+        if (!uring->first)
+            uring->last = &uring->first;
         refuse(uring, request);
     }
 }

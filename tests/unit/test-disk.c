@@ -210,12 +210,13 @@ static void raw_writes_zeroes(void)
 
 /* A host that interrupts, transfers in crumbs, is full, and loses what it should flush. */
 static struct {
-    int interruptions, room, sync_error;
+    gint interruptions; /* atomic */
+    int room, sync_error;
 } host;
 
 static ssize_t crumb(int fd, const struct iovec *iov, off_t offset, bool write)
 {
-    if (host.interruptions-- > 0) {
+    if (g_atomic_int_add(&host.interruptions, -1) > 0) {
         errno = EINTR;
         return -1;
     }
@@ -251,7 +252,7 @@ static int bad_result(struct disk_request *request, int result)
 {
     if (request->op == DISK_FLUSH)
         return -host.sync_error;
-    if (host.interruptions-- > 0)
+    if (g_atomic_int_add(&host.interruptions, -1) > 0)
         return -EINTR;
     if (request->op == DISK_WRITE && !host.room)
         return -ENOSPC;

@@ -46,11 +46,11 @@ static const struct magic {
     { 0, 6, "7z\xbc\xaf\x27\x1c", IMAGE_FOREIGN, "a 7-Zip archive", "unpack it: 7z x IN" },
     { 257, 5, "ustar", IMAGE_FOREIGN, "a tar archive", "unpack it: tar xf IN" },
     { 0x202, 4, "HdrS", IMAGE_KERNEL, "a Linux kernel",
-      "put it on a disk or a CD with a boot loader such as GRUB" },
+      "start it: hv run --kernel IN" },
     { 0, 4,
       "\x7f"
       "ELF",
-      IMAGE_KERNEL, "an ELF program", "put it on a disk or a CD with a boot loader such as GRUB" },
+      IMAGE_KERNEL, "an ELF program", "start it: hv run --kernel IN" },
     { .bytes = NULL },
 };
 

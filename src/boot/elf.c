@@ -13,6 +13,7 @@ enum {
     CLASS_64 = 2,
     DATA = 5,
     DATA_LITTLE = 1,
+    TYPE_FIXED = 2, /* ET_EXEC */
     MACHINE_386 = 3,
     MACHINE_X86_64 = 62,
     HEADER_32 = 52,
@@ -79,6 +80,10 @@ bool elf_read(struct loader *l, struct elf *elf, GError **error)
     if ((header[CLASS] != CLASS_32 && !wide) || header[DATA] != DATA_LITTLE ||
         (machine != MACHINE_386 && machine != MACHINE_X86_64) || (wide && l->size < HEADER_64))
         return hv_fail(error, HV_USAGE, "%s: an ELF file, but not for a PC", file->name);
+    if (number(header + 16, 2) != TYPE_FIXED)
+        return hv_fail(error, HV_USAGE,
+                       "%s is an ELF file, but no kernel: it has no addresses of its own",
+                       file->name);
     elf->wide = wide;
     elf->entry = wide ? number(header + 24, 8) : number(header + 24, 4);
     uint64_t table = wide ? number(header + 32, 8) : number(header + 28, 4);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 const struct verb verbs[] = {
-    { "run", "IMAGE [options]", "boot a disk or CD image in a window", verb_run },
+    { "run", "IMAGE [options]", "boot a disk, a CD image or a kernel in a window", verb_run },
     { "list", "", "the machines that run", verb_list },
     { "info", "[NAME]", "everything about a machine, as JSON", verb_info },
     { "open", "[NAME]", "a window on a machine that runs", verb_open },

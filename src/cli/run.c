@@ -16,7 +16,9 @@
 static void print_help(void)
 {
     printf("usage: hv run IMAGE [options]\n"
-           "       Boots a disk image, a block device or a CD image (ISO) in a window.\n\n");
+           "       hv run --kernel FILE [options]\n"
+           "       Boots a disk image, a block device, a CD image (ISO) or a kernel in a window.\n"
+           "\n");
     for (const struct setting *s = config_settings; s->name; s++) {
         g_autofree char *left =
             g_strdup_printf("%c%c%s--%s %s", s->letter ? '-' : ' ', s->letter ? s->letter : ' ',

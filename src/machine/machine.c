@@ -30,8 +30,6 @@ enum {
     /* Four pages below the largest ROM (16 MiB below 4 GiB). */
     IDENTITY_MAP = 0xfeffc000,
     TSS_PAGES = 0xfeffd000,
-    ROM_MIN = 64 * 1024,
-    ROM_MAX = 16 * 1024 * 1024,
     MAX_LISTENERS = 4,
 };
 
@@ -215,25 +213,6 @@ static void disk_is_full(void *opaque, struct disk *disk, int error)
 
 /* --- making --------------------------------------------------------------------------------- */
 
-/* RAM but for the legacy hole, whose upper part the host bridge manages, and the ROM below 4 GiB.
- */
-static bool make_memory(struct machine *m, GError **error)
-{
-    struct guest *guest = m->board.guest;
-    gsize rom_size;
-    void *rom = (void *)(uintptr_t)g_bytes_get_data(m->files.firmware, &rom_size);
-    if (rom_size < ROM_MIN || rom_size > ROM_MAX || rom_size % 4096)
-        return hv_fail(error, HV_FAILED,
-                       "the firmware has %zu bytes: a ROM image has 64 KiB to 16 MiB, in whole "
-                       "4 KiB pages",
-                       rom_size);
-    if (!guest_show_ram(guest) ||
-        !guest_slot_set(guest, guest_slot_new(guest), GPA(4 * GIB - rom_size), rom_size, rom,
-                        SLOT_READONLY))
-        return hv_fail(error, HV_HOST, "KVM does not take the guest's memory");
-    return true;
-}
-
 static bool make_vm(struct machine *m, GError **error)
 {
     int result = kvm_adopt(&m->kvm, m->files.kvm);
@@ -313,7 +292,8 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
         return NULL; /* the process ends with it */
     interrupts_init(&m->interrupts, &m->vm);
     guest_set_provider(m->board.guest, &slots, m);
-    if (!make_memory(m, error) || !pc_build(&m->pc, &m->board, config, files, error) ||
+    if (!pc_show_memory(m->board.guest, files->firmware, error) ||
+        !pc_build(&m->pc, &m->board, config, files, error) ||
         !make_kernel(m, &entry, false, error) || !make_vcpus(m, error))
         return NULL;
     if (files->kernel && !vcpus_enter(m->vcpus, &entry, error))

@@ -76,6 +76,27 @@ static const struct part hpet_part = {
       { "irq23", ISA_LINES + 7 } },
 };
 
+/* --- memory ---------------------------------------------------------------------------------- */
+
+/* RAM but for the legacy hole, whose upper part the host bridge manages, and the ROM below 4 GiB.
+ */
+bool pc_show_memory(struct guest *guest, GBytes *firmware, GError **error)
+{
+    enum { ROM_MIN = 64 * 1024, ROM_MAX = 16 * 1024 * 1024 };
+    gsize rom_size;
+    void *rom = (void *)(uintptr_t)g_bytes_get_data(firmware, &rom_size);
+    if (rom_size < ROM_MIN || rom_size > ROM_MAX || rom_size % 4096)
+        return hv_fail(error, HV_FAILED,
+                       "the firmware has %zu bytes: a ROM image has 64 KiB to 16 MiB, in whole "
+                       "4 KiB pages",
+                       rom_size);
+    if (!guest_show_ram(guest) ||
+        !guest_slot_set(guest, guest_slot_new(guest), GPA(4 * GIB - rom_size), rom_size, rom,
+                        SLOT_READONLY))
+        return hv_fail(error, HV_HOST, "KVM does not take the guest's memory");
+    return true;
+}
+
 /* --- wires ---------------------------------------------------------------------------------- */
 
 static struct irq *source_on(struct pc *pc, struct irq_wire *wire)

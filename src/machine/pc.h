@@ -20,6 +20,8 @@ struct pc {
     struct device *pic, *ioapic, *lpc, *vga, *ahci;
 };
 
+/* Shows the guest its RAM and, below 4 GiB, the firmware. Before the devices start. */
+bool pc_show_memory(struct guest *guest, GBytes *firmware, GError **error);
 /* Builds and starts every device. */
 bool pc_build(struct pc *pc, struct board *board, const struct config *config,
               const struct machine_files *files, GError **error);

@@ -198,6 +198,70 @@ head -c 66000 /dev/zero >odd.rom
 says 'ROM of no whole pages' $FAILED 'odd.rom: 66000 bytes.*whole 4 KiB' \
     "$HV" run "${tiny[@]}" --firmware odd.rom
 says 'ROM missing' $FAILED '--firmware no.rom: No such file' "$HV" run "${tiny[@]}" --firmware no.rom
+
+# --- kernels ----------------------------------------------------------------------------------
+
+direct=("${tiny[@]}" --device debug-exit)
+truncate -s 7M large.img
+head -c 700 "$guests/linux-64.bz" >cut.bz
+head -c 100 "$guests/kernel.elf" >cut.elf
+says '--initrd without a kernel' $USAGE '--initrd is for a kernel: --kernel FILE' \
+    "$HV" run "${tiny[@]}" --initrd disk.img disk.img
+says '--append without a kernel' $USAGE '--append is for a kernel' \
+    "$HV" run "${tiny[@]}" --append quiet disk.img
+says '--multiboot without a kernel' $USAGE '--multiboot is for a kernel' \
+    "$HV" run "${tiny[@]}" --multiboot disk.img
+says '--kernel with --firmware' $USAGE '--firmware: a kernel is started without firmware' \
+    "$HV" run "${idle[@]}" --kernel "$guests/kernel.elf"
+says '--kernel with --boot' $USAGE '--boot: a kernel is started without firmware' \
+    "$HV" run "${tiny[@]}" --boot cd --kernel "$guests/kernel.elf"
+says '--kernel missing' $FAILED '--kernel nowhere: No such file' "$HV" run "${direct[@]}" --kernel nowhere
+says '--kernel a directory' $USAGE '--kernel folder.img: a file is wanted, this is a directory' \
+    "$HV" run "${direct[@]}" --kernel folder.img
+says '--kernel a terminal' $USAGE '--kernel /dev/zero: a file is wanted' \
+    "$HV" run "${direct[@]}" --kernel /dev/zero
+says '--kernel empty' $USAGE 'empty.img is empty' "$HV" run "${direct[@]}" --kernel empty.img
+says '--kernel a text' $USAGE 'letter.txt is no kernel that hv can start' \
+    "$HV" run "${direct[@]}" --kernel letter.txt
+says '--kernel a disk' $USAGE 'disk.img is no kernel' "$HV" run "${direct[@]}" --kernel disk.img
+says '--kernel cut off' $USAGE 'cut.bz is cut off' "$HV" run "${direct[@]}" --kernel cut.bz
+says '--kernel an ELF cut off' $USAGE 'cut.elf is cut off' "$HV" run "${direct[@]}" --kernel cut.elf
+says '--kernel a program' $USAGE '/bin/true is an ELF file, but no kernel' \
+    "$HV" run "${direct[@]}" --kernel /bin/true
+says '--multiboot and no such header' $USAGE 'has no multiboot header' \
+    "$HV" run "${direct[@]}" --multiboot "$guests/linux-64.bz"
+says 'a multiboot kernel without --multiboot' $USAGE '--multiboot starts it' \
+    "$HV" run "${direct[@]}" --kernel "$guests/kernel-flat.bin"
+says '--initrd missing' $FAILED '--initrd nowhere: No such file' \
+    "$HV" run "${direct[@]}" --initrd nowhere "$guests/linux-64.bz"
+says '--initrd empty' $USAGE 'empty.img is empty' \
+    "$HV" run "${direct[@]}" --initrd empty.img "$guests/linux-64.bz"
+says '--initrd larger than the RAM' $USAGE 'large.img.*more --memory' \
+    "$HV" run "${direct[@]}" --memory 6M --initrd large.img "$guests/linux-64.bz"
+says 'too little RAM for a kernel' $USAGE 'no such RAM.*--memory' \
+    "$HV" run "${direct[@]}" --memory 4M "$guests/linux-64.bz"
+says '--append too long for the kernel' $USAGE '--append: 300 bytes are too many.* at most 255' \
+    "$HV" run "${direct[@]}" --append "$(printf '%300s' x)" "$guests/linux-64.bz"
+says '--append too long' $USAGE '--append: at most' \
+    "$HV" run "${direct[@]}" --append "$(printf '%20000s' x)" "$guests/linux-64.bz"
+says 'a kernel as --disk' $USAGE 'linux-64.bz is a Linux kernel, not a raw disk: start it: hv run --kernel' \
+    "$HV" run "${idle[@]}" --disk "$guests/linux-64.bz"
+says 'two kernels' $USAGE 'is a Linux kernel, not a raw disk' \
+    "$HV" run "${direct[@]}" --kernel "$guests/kernel.elf" "$guests/linux-64.bz"
+many=()
+for ((i = 0; i < 33; i++)); do many+=(--initrd disk.img); done
+says 'too many initrds' $USAGE '--initrd: at most 32' "$HV" run "${direct[@]}" "${many[@]}" "$guests/linux-64.bz"
+cp "$guests/linux-64.bz" kernel.bz
+start again "${tiny[@]}" kernel.bz
+"$HV" stop again --reset
+holds 'a reset starts a kernel again' is again state running
+: >kernel.bz
+"$HV" stop again --reset
+ends 'a reset without its kernel is a crash' "$pid" $CRASHED
+holds 'which says why' grep -q 'kernel.bz is empty' again.err
+
+# --- no machine --------------------------------------------------------------------------------
+
 says 'no machine runs' $NOT_FOUND 'no machine' "$HV" info
 says 'no machine of that name' $NOT_FOUND 'no machine "x" runs' "$HV" stop x
 says 'no display for a window' $HOST 'no display to open a window on: --headless' "$HV" run disk.img

@@ -421,6 +421,7 @@ static void elf_lies(void)
     } lies[] = {
         { 4, 1, 3, "not for a PC" },
         { 5, 1, 2, "not for a PC" },
+        { 16, 2, 3, "no kernel" },      /* a shared object */
         { 18, 2, 183, "not for a PC" }, /* another processor */
         { 32, 8, UINT64_MAX, "cut off" },
         { 32, 8, TEXT + TEXT_SIZE - 8, "cut off" },

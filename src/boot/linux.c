@@ -46,6 +46,7 @@ enum { SECTOR = 512, ENTRY_64 = 0x200, OLD_SETUP_SECTS = 4 };
 enum { OLD_CMDLINE_SIZE = 255, OLD_INITRD_MAX = 0x37ffffff, CMDLINE_MAX = 65536 };
 /* Protocol versions and what they brought. */
 enum {
+    V_HEAP = 0x201,
     V_CMDLINE_POINTER = 0x202,
     V_INITRD_MAX = 0x203,
     V_SYSSIZE_32 = 0x204,
@@ -206,6 +207,57 @@ static bool finish(struct loader *l, uint8_t *params, const struct range *initrd
 
 /* --- bzImage -------------------------------------------------------------------------------- */
 
+/* The 16-bit entry: the real-mode code runs where it always did, with heap and command line in its
+ * segment. */
+static bool load_16(struct loader *l, const struct setup *s, GError **error)
+{
+    enum {
+        BASE = 0x90000,
+        TEXT = 0x9800, /* in the segment: the command line, up to the EBDA */
+        TEXT_END = 0xfc00,
+        HEAP_GAP = 0x200,
+        CAN_USE_HEAP = 0x80,
+        OLD_CMDLINE_MAGIC = 0x20,
+        OLD_CMDLINE = 0x22,
+    };
+    const struct boot_kernel *k = l->kernel;
+    const char *text = k->append ? k->append : "";
+    uint64_t low = s->head[LOADFLAGS] & LOADED_HIGH ? LEGACY_END : 0x10000;
+    struct range initrd;
+    if (s->setup_size > TEXT - HEAP_GAP || strlen(text) > MIN(s->cmdline_max, TEXT_END - TEXT - 1))
+        return hv_fail(error, HV_USAGE, "%s: its setup code or --append is too long for 16 bits",
+                       k->file.name);
+    if (!load_take(l, BASE, TEXT_END, error) || !load_take(l, low, s->code_size, error) ||
+        !load_file(l, &k->file, 0, BASE, s->setup_size, error) ||
+        !load_file(l, &k->file, s->setup_size, low, s->code_size, error) ||
+        !load_initrds(l, s->initrd_max, &initrd, error))
+        return false;
+    uint8_t *setup = load_at(l, BASE, TEXT_END);
+    memcpy(setup, s->head, MIN(s->setup_size, (uint64_t)LOAD_HEAD)); /* what was judged */
+    strcpy((char *)setup + TEXT, text);
+    setup[LOADER_TYPE] = LOADER_UNKNOWN;
+    put(setup, RAMDISK_IMAGE, 4, initrd.base);
+    put(setup, RAMDISK_SIZE, 4, initrd.size);
+    if (s->version >= V_HEAP) {
+        put(setup, HEAP_END, 2, TEXT - HEAP_GAP);
+        setup[LOADFLAGS] |= CAN_USE_HEAP;
+    }
+    if (s->version >= V_CMDLINE_POINTER) {
+        put(setup, CMDLINE, 4, BASE + TEXT);
+    } else {
+        put(setup, OLD_CMDLINE_MAGIC, 2, 0xa33f);
+        put(setup, OLD_CMDLINE, 2, TEXT);
+    }
+    real_services(l);
+    *l->entry = (struct entry){
+        .mode = ENTRY_REAL,
+        .code = (BASE + SECTOR) >> 4,
+        .data = BASE >> 4,
+        .sp = TEXT - HEAP_GAP,
+    };
+    return true;
+}
+
 bool linux_load(struct loader *l, const uint8_t *head, size_t size, GError **error)
 {
     struct setup s = { .head = head };
@@ -215,10 +267,7 @@ bool linux_load(struct loader *l, const uint8_t *head, size_t size, GError **err
     if (!read_header(l, &s, error))
         return false;
     if (!s.entry_64 && !s.entry_32)
-        return hv_fail(error, HV_USAGE,
-                       "%s can only be started by a BIOS: put it on a disk or a CD with a boot "
-                       "loader such as GRUB",
-                       l->kernel->file.name);
+        return load_16(l, &s, error);
     if (!load_take(l, s.load, s.run_size, error) ||
         !load_file(l, &l->kernel->file, s.setup_size, s.load, s.code_size, error) ||
         !load_initrds(l, s.initrd_max, &initrd, error))

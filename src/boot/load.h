@@ -97,5 +97,8 @@ bool pvh_load(struct loader *l, const struct elf *elf, uint64_t entry, GError **
 bool multiboot_is(const uint8_t *head, size_t size);
 bool multiboot_load(struct loader *l, const uint8_t *head, size_t size, GError **error);
 
+/* For a kernel's real-mode code: the few BIOS calls that it makes (real.c). */
+void real_services(struct loader *l);
+
 /* The tables of l->kernel->tables (tables.c); adds what they take to the memory map. */
 bool load_tables(struct loader *l, GError **error);

@@ -1,6 +1,7 @@
 /* A kernel in the dress of a bzImage (Linux Documentation/arch/x86/boot.rst): prints by which entry it
  * came and its command line, then the first bytes of its initrd; exit 0 when what it was given is
- * right. With -DENTRY=64 it has a 64-bit entry, with 32 only a 32-bit one. */
+ * right. With -DENTRY=64 it has a 64-bit entry, with 32 only a 32-bit one, with 16 neither: then it
+ * also asks the BIOS for the memory map. */
     .text
     .code16
     .org 0x1f1
@@ -12,12 +13,20 @@ setup_sects:
     .word 0xaa55
     .byte 0xeb, header_end - 0f
 0:  .ascii "HdrS"
+#if ENTRY == 16
+    .word 0x201
+#else
     .word 0x20f
+#endif
     .long 0
     .word 0, 0
     .byte 0, 1                        /* loadflags: LOADED_HIGH */
     .word 0
-    .long 0x100000                    /* code32_start */
+#if ENTRY == 16
+    .long 0                           /* code32_start */
+#else
+    .long 0x100000
+#endif
     .long 0, 0, 0
     .word 0, 0
     .long 0                           /* cmd_line_ptr */
@@ -38,6 +47,58 @@ setup_sects:
     .long 0x100000                    /* init_size */
     .long 0
 header_end:
+#if ENTRY == 16
+/* At 9020:0000 + (header_end - 0x200), with DS and all others 9000. */
+.macro send
+    movw $0x3f8, %dx
+    outb %al, %dx
+.endm
+    movw $0x3fb, %dx
+    movb $3, %al
+    outb %al, %dx
+    movb $'1', %al
+    send
+    movb $'6', %al
+    send
+    movb $' ', %al
+    send
+    cmpw $0xa33f, 0x20                /* the old way to tell the command line */
+    jne 8f
+    movw 0x22, %si
+1:  movb (%si), %al
+    testb %al, %al
+    jz 2f
+    send
+    addw $1, %si
+    jmp 1b
+2:  movb $'\n', %al
+    send
+    xorl %ebx, %ebx                   /* the memory map: is there RAM at 1 MiB? */
+3:  movl $0xe820, %eax
+    movl $0x534d4150, %edx
+    movl $20, %ecx
+    movw $0x8000, %di
+    int $0x15
+    jc 8f
+    cmpl $0x534d4150, %eax
+    jne 8f
+    cmpl $0x100000, 0x8000
+    je 4f
+    testl %ebx, %ebx
+    jnz 3b
+    jmp 8f
+4:  cmpl $1, 0x8010
+    jne 8f
+    int $0x12
+    cmpw $639, %ax
+    jne 8f
+    movb $0, %al
+    jmp 9f
+8:  movb $1, %al
+9:  outb %al, $0xf4
+    hlt
+    jmp 9b
+#endif
     .org 1024
 
 /* Instructions that both modes have. */
@@ -90,7 +151,9 @@ header_end:
 .endm
 
 code:
-#if ENTRY == 64
+#if ENTRY == 16
+    .skip 16
+#elif ENTRY == 64
     .code32
     movb $2, %al                      /* nobody comes here */
     outb %al, $0xf4

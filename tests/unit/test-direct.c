@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { RAM = 64 << 20, FILE_MAX = 64 << 10 };
+enum { RAM = 64 << 20, FILE_MAX = 96 << 10 };
 
 struct setup {
     struct guest *guest;
@@ -196,6 +196,40 @@ static void bzimage_32(void)
     add_initrd(s, "low", NULL);
     g_assert_true(load(s, NULL));
     g_assert_cmphex(get(s, s->entry.si + 0x218, 4), <, 0x2000000);
+    setup_free(s);
+}
+
+/* Neither 64 nor 32 bits: real mode at 0x90000, and a BIOS that answers in the F segment. */
+static void bzimage_16(void)
+{
+    struct setup *s = setup_new(RAM);
+    bzimage(s);
+    put(s, 0x206, 2, 0x201);
+    add_initrd(s, "initrd", NULL);
+    g_assert_true(load(s, NULL));
+    g_assert_cmpint(s->entry.mode, ==, ENTRY_REAL);
+    g_assert_cmphex(s->entry.code, ==, 0x9020);
+    g_assert_cmphex(s->entry.data, ==, 0x9000);
+    g_assert_cmphex(s->entry.ip, ==, 0);
+    g_assert_cmpmem(ram(s, 0x100000, CODE), CODE, s->data + SETUP, CODE);
+    g_assert_cmphex(get(s, 0x90020, 2), ==, 0xa33f); /* the old way */
+    g_assert_cmpstr(text_at(s, 0x90000 + get(s, 0x90022, 2)), ==, "quiet root=/dev/vda");
+    g_assert_cmphex(get(s, 0x90211, 1), ==, 0x81); /* there is a heap */
+    g_assert_cmpmem(ram(s, get(s, 0x90218, 4), 6), 6, "initrd", 6);
+    g_assert_cmphex(get(s, 0x15 * 4 + 2, 2), ==, 0xf000);
+    g_assert_cmphex(get(s, 0x15 * 4, 2), !=, get(s, 0x03 * 4, 2));
+    g_assert_cmphex(get(s, 0xf0000 + get(s, 0x03 * 4, 2), 1), ==, 0xcf); /* iret */
+    guest_ram_clear(s->guest);
+    put(s, 0x206, 2, 0x202); /* the new way */
+    put(s, 0x211, 1, 0);     /* a zImage */
+    g_assert_true(load(s, NULL));
+    g_assert_cmpint(s->entry.mode, ==, ENTRY_REAL);
+    g_assert_cmpmem(ram(s, 0x10000, CODE), CODE, s->data + SETUP, CODE);
+    g_assert_cmpstr(text_at(s, get(s, 0x90228, 4)), ==, "quiet root=/dev/vda");
+    guest_ram_clear(s->guest);
+    put(s, 0x1f1, 1, 127); /* its setup code would reach the EBDA */
+    s->size = sizeof s->data;
+    refused(s, HV_USAGE, "too long for 16 bits");
     setup_free(s);
 }
 
@@ -631,6 +665,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/direct/bzimage/64-bit", bzimage_64);
     g_test_add_func("/direct/bzimage/32-bit", bzimage_32);
+    g_test_add_func("/direct/bzimage/16-bit", bzimage_16);
     g_test_add_func("/direct/bzimage/lies", bzimage_lies);
     g_test_add_func("/direct/memory-map", memory_map);
     g_test_add_func("/direct/tables", tables);

@@ -129,6 +129,8 @@ static void user(struct rig *rig, struct code *code)
         dev->class->memory_ask(dev, &(struct memory_statistics){ .known = 0 });
     if (dev->class->receive)
         dev->class->receive(dev, &b, 1);
+    if (dev->class->set_cable && a < 8)
+        dev->class->set_cable(dev, b & 1);
     if (dev->class->power_button && a == 7)
         dev->class->power_button(dev);
     if (dev->class->change_medium)
@@ -142,12 +144,29 @@ static void user(struct rig *rig, struct code *code)
     g_mutex_unlock(&dev->lock);
 }
 
-static void look(struct rig *rig)
+/* A packet at the cable: some bytes as they are told, then a pattern; and what was sent is taken.
+ */
+static void packet(struct rig *rig, struct code *code)
+{
+    static uint8_t *bytes;
+    if (!bytes)
+        bytes = g_malloc(NET_PACKET_MAX);
+    size_t length = take(code, 2), told = take(code, 1);
+    for (size_t i = 0; i < length && i < NET_PACKET_MAX; i++)
+        bytes[i] = i < told ? (uint8_t)take(code, 1) : (uint8_t)i;
+    rig_packet_in(rig, bytes, length);
+    while (length % 3 && rig_packet_out(rig, bytes, NET_PACKET_MAX))
+        continue;
+}
+
+static void look(struct rig *rig, struct code *code)
 {
     static uint32_t *pixels;
     const struct screen_class *screen = rig->dev->class->screen;
     struct picture picture = { .pixels = NULL };
     struct rectangle changed;
+    if (rig->net)
+        packet(rig, code);
     if (!screen)
         return;
     if (!pixels)
@@ -191,6 +210,7 @@ void rig_run(struct rig *rig, const uint8_t *bytes, size_t size)
             break;
         case 10:
             clock_advance(rig->board.clock, take(&code, 4), TIMERS_PER_STEP);
+            rig_turn(rig, rig->turns);
             break;
         case 11:
             rig_disk_step(rig);
@@ -204,7 +224,7 @@ void rig_run(struct rig *rig, const uint8_t *bytes, size_t size)
             user(rig, &code);
             break;
         case 14:
-            look(rig);
+            look(rig, &code);
             break;
         case 15:
             rig_disk_run(rig); /* as the machine does before a reset */

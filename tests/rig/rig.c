@@ -1,8 +1,12 @@
 /* The rig; see rig.h. One thread. */
 #include "rig/rig.h"
 
+#include "base/loop.h"
+
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { OUTPUT_MAX = 65536, MEMORY_BARS = 0x10000000, PORT_BARS = 0xc000, BAR_STRIDE = 0x8000000 };
 
@@ -149,6 +153,12 @@ static void plug_all(struct rig *rig)
         } else if (plug->kind == PLUG_DISK && !rig->disk->disk.lock) {
             what = &rig->disk->disk;
             disk_attach(what, &rig->dev->lock, rig->dev->loop);
+        } else if (plug->kind == PLUG_NET && !rig->net) {
+            int fds[2];
+            g_assert(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) ==
+                     0);
+            rig->far = fds[1];
+            what = rig->net = net_new(fds[0], false, "rig");
         } else if (plug->kind == PLUG_STREAM) {
             what = &rig->stream;
         } else if (plug->kind == PLUG_SCREEN) {
@@ -191,6 +201,8 @@ struct rig *rig_new(const struct device_class *class, const char *const *options
     guest_slot_set(rig->board.guest, guest_slot_new(rig->board.guest), GPA(0), RIG_RAM,
                    guest_ram_host(rig->board.guest, GPA(0), RIG_RAM), 0);
     bus_add_reader(rig->board.bus, &rig->reader);
+    rig->far = -1;
+    rig->turns = RIG_TURNS;
     rig->host_time = 1000000000; /* 2001-09-09 01:46:40 UTC, a Sunday */
     rig->output = g_byte_array_new();
     rig->stream.write = stream_take;
@@ -225,6 +237,8 @@ void rig_free(struct rig *rig)
 {
     rig_disk_run(rig);
     device_destroy(rig->dev);
+    net_free(rig->net);
+    rig_hang_up(rig);
     for (unsigned i = 0; i < rig->line_count; i++)
         irq_wire_finish(&rig->lines[i].wire);
     pci_bus_free(rig->board.pci);
@@ -237,30 +251,61 @@ void rig_free(struct rig *rig)
     g_free(rig);
 }
 
+void rig_turn(struct rig *rig, unsigned turns)
+{
+    while (turns-- && rig->dev->loop && loop_turn(rig->dev->loop))
+        continue;
+}
+
+bool rig_packet_in(struct rig *rig, const void *packet, size_t length)
+{
+    bool ok = send(rig->far, packet, length, MSG_NOSIGNAL) >= 0;
+    rig_turn(rig, rig->turns);
+    return ok;
+}
+
+size_t rig_packet_out(struct rig *rig, void *packet, size_t room)
+{
+    ssize_t n = recv(rig->far, packet, room, 0);
+    rig_turn(rig, rig->turns);
+    return n > 0 ? (size_t)n : 0;
+}
+
+void rig_hang_up(struct rig *rig)
+{
+    if (rig->far >= 0)
+        close(rig->far);
+    rig->far = -1;
+}
+
 /* --- accesses ------------------------------------------------------------------------------- */
 
 uint32_t rig_in(struct rig *rig, uint64_t port, unsigned width)
 {
     uint32_t value = 0;
     bus_in(rig->board.bus, &rig->reader, port, &value, width);
+    rig_turn(rig, rig->turns);
     return value;
 }
 
 void rig_out(struct rig *rig, uint64_t port, unsigned width, uint32_t value)
 {
     bus_out(rig->board.bus, &rig->reader, port, &value, width);
+    rig_turn(rig, rig->turns);
 }
 
 uint64_t rig_load(struct rig *rig, uint64_t address, unsigned width)
 {
     uint64_t value = 0;
     bus_load(rig->board.bus, &rig->reader, address, &value, width);
+    rig_turn(rig, rig->turns);
     return value;
 }
 
 void rig_store(struct rig *rig, uint64_t address, unsigned width, uint64_t value)
 {
     bus_store(rig->board.bus, &rig->reader, address, &value, width);
+    rig_turn(rig, rig->turns);
 }
 
 uint64_t rig_bar(struct rig *rig, unsigned bar)
@@ -276,6 +321,7 @@ uint32_t rig_config_read(struct rig *rig, unsigned offset, unsigned width)
 void rig_config_write(struct rig *rig, unsigned offset, unsigned width, uint32_t value)
 {
     pci_config_write(rig->board.pci, RIG_DEVFN, offset, width, value);
+    rig_turn(rig, rig->turns);
 }
 
 struct rig_line *rig_line(struct rig *rig, const char *plug)

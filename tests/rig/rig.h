@@ -8,7 +8,10 @@
 #include "bus/device.h"
 #include "bus/fw-cfg.h"
 #include "bus/pci.h"
+#include "net/net.h"
 
+/* RIG_TURNS: how often the device's loop is turned after each access. */
+enum { RIG_TURNS = 8 };
 enum { RIG_RAM = 1 << 20, RIG_IRQS = 24, RIG_DISK_SIZE = 1 << 20, RIG_DEVFN = PCI_DEVFN(3, 0) };
 
 struct rig;
@@ -44,6 +47,9 @@ struct rig {
     struct screen screen;
     unsigned screen_changes;
     struct input_source source;
+    struct net *net; /* on a socket, whose other end is `far` */
+    int far;
+    unsigned turns;        /* RIG_TURNS; 0: the test turns the loop itself */
     struct fw_cfg *fw_cfg; /* its own items, and the file "etc/rig" */
     unsigned source_changes;
     struct msi {
@@ -78,6 +84,14 @@ struct rig_line *rig_line(struct rig *rig, const char *plug);
 bool rig_disk_step(struct rig *rig);
 /* Finishes all, also those that come meanwhile. */
 void rig_disk_run(struct rig *rig);
+
+/* Turns the device's loop until it is idle, at most `turns` times. */
+void rig_turn(struct rig *rig, unsigned turns);
+/* The cable: a packet with its struct net_header comes in (false: no room), or what the device has
+ * sent (its length, 0: nothing). rig_hang_up: nobody is at the far end any more. */
+bool rig_packet_in(struct rig *rig, const void *packet, size_t length);
+size_t rig_packet_out(struct rig *rig, void *packet, size_t room);
+void rig_hang_up(struct rig *rig);
 
 /* Runs `size` bytes of bytecode against the device: the fuzz targets' input (fuzz-device.c). */
 void rig_run(struct rig *rig, const uint8_t *code, size_t size);

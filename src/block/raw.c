@@ -42,6 +42,8 @@ struct raw {
 
 enum { IOV_AT_ONCE = 1024 }; /* IOV_MAX of Linux */
 
+_Static_assert(DISK_READ == 0 && DISK_WRITE == 1, "fits_ring");
+
 const struct raw_io raw_system_io = { .readv = preadv, .writev = pwritev, .sync = fdatasync };
 
 static void zero_rest(const struct iovec *iov, unsigned count, size_t skip)
@@ -201,7 +203,7 @@ static void raw_result(struct disk *disk, struct disk_request *request, int resu
         result = raw->io->result(request, result);
     if (request->op == DISK_FLUSH)
         flush_result(raw, result);
-    else if (result >= 0 && (uint64_t)result == request->length)
+    else if (result == (int)request->length) /* which fits: URING_LENGTH */
         request->done(request, 0);
     else
         worker_take(&raw->worker, request);
@@ -233,28 +235,34 @@ static void decide(struct raw *raw)
         raw->uring = uring_new(disk, raw->fd, &events);
 }
 
-static bool fits_ring(const struct raw *raw, const struct disk_request *request)
+static bool fits_ring(const struct disk_request *request)
 {
-    if (!raw->uring || request->error)
-        return false;
-    if (request->op == DISK_READ || request->op == DISK_WRITE)
-        return request->iov_count - 1 < IOV_AT_ONCE && request->length <= URING_LENGTH;
-    return request->op == DISK_FLUSH && !raw->worker.disk.readonly;
+    return request->op <= DISK_WRITE && request->iov_count - 1 < IOV_AT_ONCE &&
+           request->length <= URING_LENGTH && !request->error;
+}
+
+G_GNUC_NO_INLINE static void submit_rare(struct raw *raw, struct disk_request *request)
+{
+    if (!raw->decided)
+        decide(raw);
+    if (!raw->uring || !uring_busy(raw->uring))
+        worker_forgive(&raw->worker);
+    if (raw->uring && fits_ring(request))
+        uring_submit(raw->uring, request);
+    else if (raw->uring && request->op == DISK_FLUSH && !raw->worker.disk.readonly)
+        submit_flush(raw, request);
+    else
+        worker_take(&raw->worker, request);
 }
 
 static void raw_submit(struct disk *disk, struct disk_request *request)
 {
     struct raw *raw = (struct raw *)disk;
-    if (!raw->decided)
-        decide(raw);
-    if (!raw->uring || !uring_busy(raw->uring))
-        worker_forgive(&raw->worker);
-    if (!fits_ring(raw, request))
-        worker_take(&raw->worker, request);
-    else if (request->op == DISK_FLUSH)
-        submit_flush(raw, request);
-    else
+    if (raw->uring && fits_ring(request) &&
+        !atomic_load_explicit(&raw->worker.giving_up, memory_order_relaxed))
         uring_submit(raw->uring, request);
+    else
+        submit_rare(raw, request);
 }
 
 static void raw_kick(struct disk *disk)

@@ -1,5 +1,8 @@
 /* The io_uring of a disk; see uring.h, and io_uring(7).
  *
+ * A file that lies in memory (tmpfs) is read and written on the spot: the kernel cannot do so
+ * without waiting there, by its own rules, and would wake a thread for each request.
+ *
  * Requests wait in a list of their own until the kick, so a full ring needs no special case. The
  * ring's descriptor is readable while there are completions: the loop sleeps on that, and one that
  * was polled empty does not wake it. Any thread may submit, so the flags that make a ring faster
@@ -11,7 +14,9 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <linux/magic.h>
 #include <poll.h>
+#include <sys/vfs.h>
 
 enum {
     ENTRIES = 128,      /* in the ring at once; the completion queue has room for twice as many */
@@ -23,11 +28,14 @@ struct uring {
     struct io_uring ring;
     struct disk *disk;
     const struct uring_events *events;
+    int fd;
     struct loop *own; /* NULL: the source is the owner's loop's */
     struct loop_source source;
 
-    struct disk_request *first, **last; /* not in the ring yet */
+    struct disk_request *first, **last;           /* not in the ring yet */
+    struct disk_request *through, **through_last; /* done on the spot, their result in `error` */
     unsigned in_ring;
+    bool in_memory;
     bool broken;   /* takes no more */
     bool draining; /* nobody else reaps */
 };
@@ -35,23 +43,31 @@ struct uring {
 /* --- submission ---------------------------------------------------------------------------------
  */
 
-static void prepare(struct uring *uring, struct io_uring_sqe *sqe, struct disk_request *request)
+static void prepare(const struct uring *uring, struct io_uring_sqe *sqe,
+                    struct disk_request *request)
 {
-    unsigned flags = IOSQE_FIXED_FILE;
-    bool write = request->op == DISK_WRITE;
-    if (request->op == DISK_FLUSH)
-        io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
-    else if (request->iov_count == 1)
-        io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, 0, request->iov->iov_base,
-                         (unsigned)request->length, request->offset);
-    else
-        io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, 0, request->iov,
-                         request->iov_count, request->offset);
     /* Without a loop the kick may come from a vCPU, which has better things to do. */
-    if (uring->own && request->length >= LARGE)
-        flags |= IOSQE_ASYNC;
-    sqe->flags = (uint8_t)flags;
-    io_uring_sqe_set_data(sqe, request);
+    bool later = uring->own && request->length >= LARGE;
+    *sqe = (struct io_uring_sqe){
+        .flags = (uint8_t)(later ? IOSQE_FIXED_FILE | IOSQE_ASYNC : IOSQE_FIXED_FILE),
+        .user_data = (uintptr_t)request,
+    };
+    if (request->op == DISK_FLUSH) {
+        sqe->opcode = IORING_OP_FSYNC;
+        sqe->fsync_flags = IORING_FSYNC_DATASYNC;
+        return;
+    }
+    bool write = request->op == DISK_WRITE;
+    sqe->off = request->offset;
+    if (request->iov_count == 1) {
+        sqe->opcode = write ? IORING_OP_WRITE : IORING_OP_READ;
+        sqe->addr = (uintptr_t)request->iov->iov_base;
+        sqe->len = (uint32_t)request->length;
+    } else {
+        sqe->opcode = write ? IORING_OP_WRITEV : IORING_OP_READV;
+        sqe->addr = (uintptr_t)request->iov;
+        sqe->len = request->iov_count;
+    }
 }
 
 static void refuse(struct uring *uring, struct disk_request *request)
@@ -86,6 +102,45 @@ static void fail(struct uring *uring, int error)
     refuse_waiting(uring);
 }
 
+/* --- on the spot --------------------------------------------------------------------------------
+ */
+
+static bool is_in_memory(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+static int transfer(const struct uring *uring, const struct disk_request *request)
+{
+    int count = (int)request->iov_count;
+    off_t offset = (off_t)request->offset;
+    ssize_t result = request->op == DISK_WRITE ? pwritev(uring->fd, request->iov, count, offset)
+                                               : preadv(uring->fd, request->iov, count, offset);
+    return result < 0 ? -errno : (int)result;
+}
+
+/* Those at the head of the list for which that is better. */
+static void transfer_first(struct uring *uring)
+{
+    struct disk_request *request = uring->first;
+    for (; request && request->op != DISK_FLUSH && request->length < LARGE;
+         request = uring->first) {
+        uring->first = request->next;
+        request->next = NULL;
+        request->error = transfer(uring, request);
+        *uring->through_last = request;
+        uring->through_last = &request->next;
+    }
+    if (!uring->first)
+        uring->last = &uring->first;
+    if (uring->through)
+        loop_wake(&uring->source);
+}
+
+/* --- the ring -----------------------------------------------------------------------------------
+ */
+
 void uring_submit(struct uring *uring, struct disk_request *request)
 {
     request->next = NULL;
@@ -97,17 +152,17 @@ void uring_kick(struct uring *uring)
 {
     if (!uring->first)
         return;
+    if (uring->in_memory)
+        transfer_first(uring);
     if (uring->broken) {
         refuse_waiting(uring);
         return;
     }
+    struct io_uring_sq *sq = &uring->ring.sq; /* empty, and with room for all that may be in it */
     while (uring->first && uring->in_ring < ENTRIES) {
         struct disk_request *request = uring->first;
-        struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
-        if (!sqe)
-            break;
         uring->first = request->next;
-        prepare(uring, sqe, request);
+        prepare(uring, &sq->sqes[sq->sqe_tail++ & sq->ring_mask], request);
         uring->in_ring++;
     }
     if (!uring->first)
@@ -124,10 +179,27 @@ void uring_kick(struct uring *uring)
 /* --- completion ---------------------------------------------------------------------------------
  */
 
-/* At most a batch. True when there was something. `result` may submit and kick. */
+static unsigned reap_through(struct uring *uring)
+{
+    unsigned count = 0;
+    while (uring->through && count < BATCH) {
+        struct disk_request *request = uring->through;
+        uring->through = request->next;
+        if (!uring->through)
+            uring->through_last = &uring->through;
+        count++;
+        int result = request->error;
+        request->error = 0;
+        uring->events->result(uring->disk, request, result);
+    }
+    return count;
+}
+
+/* At most a batch of each kind. True when there was something. `result` may submit and kick. */
 static bool reap(struct uring *uring)
 {
     const struct io_uring_cq *cq = &uring->ring.cq;
+    unsigned through = uring->through ? reap_through(uring) : 0;
     unsigned count = MIN(io_uring_cq_ready(&uring->ring), BATCH);
     for (unsigned i = 0; i < count; i++) {
         const struct io_uring_cqe *cqe = &cq->cqes[*cq->khead & cq->ring_mask];
@@ -137,9 +209,9 @@ static bool reap(struct uring *uring)
         uring->in_ring--;
         uring->events->result(uring->disk, request, result);
     }
-    if (count)
+    if (count || through)
         uring_kick(uring); /* what found no room, and what is tried again */
-    return count > 0;
+    return count || through;
 }
 
 bool uring_poll(struct uring *uring)
@@ -150,14 +222,14 @@ bool uring_poll(struct uring *uring)
 static bool source_ready(struct loop_source *source, uint32_t events)
 {
     struct uring *uring = source->opaque;
-    (void)events; /* readable as long as there is more */
+    (void)events;
     uring_poll(uring);
-    return false;
+    return uring->through && !uring->draining; /* the ring says itself that there is more */
 }
 
 bool uring_busy(const struct uring *uring)
 {
-    return uring->first || uring->in_ring;
+    return uring->first || uring->in_ring || uring->through;
 }
 
 void uring_drain(struct uring *uring)
@@ -170,7 +242,7 @@ void uring_drain(struct uring *uring)
     while (uring_busy(uring)) {
         uring_kick(uring);
         if (reap(uring) || !uring->in_ring)
-            continue;
+            continue; /* what was not in the ring is through, or refused */
         g_mutex_unlock(uring->disk->lock);
         poll(&wait, 1, -1);
         g_mutex_lock(uring->disk->lock);
@@ -183,7 +255,7 @@ void uring_drain(struct uring *uring)
  */
 
 /* 0 or a positive errno. */
-static int make_ring(struct uring *uring, int fd)
+static int make_ring(struct uring *uring)
 {
     struct io_uring_params params = { 0 };
     int error = io_uring_queue_init_params(ENTRIES, &uring->ring, &params);
@@ -192,7 +264,7 @@ static int make_ring(struct uring *uring, int fd)
     if (!(params.features & IORING_FEAT_EXT_ARG)) /* Linux 5.11: has all that is used here */
         error = -ENOSYS;
     if (!error)
-        error = io_uring_register_files(&uring->ring, &fd, 1);
+        error = io_uring_register_files(&uring->ring, &uring->fd, 1);
     if (error < 0)
         io_uring_queue_exit(&uring->ring);
     return -error;
@@ -222,9 +294,12 @@ struct uring *uring_new(struct disk *disk, int fd, const struct uring_events *ev
     if (!uring)
         return NULL;
     uring->disk = disk;
+    uring->fd = fd;
     uring->events = events;
+    uring->in_memory = is_in_memory(fd);
     uring->last = &uring->first;
-    int error = make_ring(uring, fd);
+    uring->through_last = &uring->through;
+    int error = make_ring(uring);
     if (error)
         log_info(disk->name, "no io_uring (%s): threads serve it", g_strerror(error));
     if (error || !watch(uring)) {

@@ -15,6 +15,9 @@
 
 enum { SIZE = 256 * 1024 };
 
+/* How disks are served: the tests of /raw and /overlay run all ways. */
+static enum way { RING, MEMORY, THREADS } way;
+
 /* What a device would be: the owner of the disk and of one request at a time. */
 struct owner {
     GMutex lock;
@@ -24,9 +27,21 @@ struct owner {
     int error, full;
 };
 
+/* Of a file system on a disk, for what lies in memory needs no ring. */
+static int new_file(void)
+{
+    char path[] = "/var/tmp/hv-test-XXXXXX";
+    if (way == MEMORY)
+        return memfd_create("test", MFD_CLOEXEC);
+    int fd = mkostemp(path, O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    unlink(path);
+    return fd;
+}
+
 static int file_of(size_t size, uint8_t fill)
 {
-    int fd = memfd_create("test", MFD_CLOEXEC);
+    int fd = new_file();
     g_autofree uint8_t *data = g_malloc(size + 1);
     memset(data, fill, size);
     g_assert_cmpint(write(fd, data, size), ==, (ssize_t)size);
@@ -60,14 +75,12 @@ static void attach(struct owner *owner, struct disk *disk)
     disk_set_full(disk, on_full, owner);
 }
 
-static bool threads_only; /* the tests of /raw and /overlay run both ways */
-
 static struct disk *open_raw(struct owner *owner, int fd, bool readonly)
 {
     g_autoptr(GError) error = NULL;
     struct disk *disk = raw_open(fd, "test.img", readonly, &error);
     g_assert_no_error(error);
-    if (threads_only)
+    if (way == THREADS)
         raw_use_threads(disk);
     attach(owner, disk);
     return disk;
@@ -374,7 +387,7 @@ static void overlay_keeps_the_base(void)
     g_autofree uint8_t *model = g_malloc(ODD), *data = g_malloc(ODD);
     int fd = file_of(ODD, 0x55), look = dup(fd);
     struct disk *base = raw_open(fd, "base.img", true, NULL);
-    if (threads_only)
+    if (way == THREADS)
         raw_use_threads(base);
     struct disk *disk = overlay_open(base, -1, &error);
     g_assert_no_error(error);
@@ -516,12 +529,12 @@ static void locks(void)
     rmdir(dir);
 }
 
-/* --- both ways ------------------------------------------------------------------------------- */
+/* --- all ways ------------------------------------------------------------------------------- */
 
-static const struct case_of_both {
+static const struct test_case {
     const char *path;
     void (*run)(void);
-} both_ways[] = {
+} all_ways[] = {
     { "/raw/reads-and-writes", raw_reads_and_writes },
     { "/raw/checks-ranges", raw_checks_ranges },
     { "/raw/pads-the-tail", raw_pads_the_tail },
@@ -535,25 +548,20 @@ static const struct case_of_both {
     { "/overlay/keeps-the-base", overlay_keeps_the_base },
 };
 
-static void on_ring(gconstpointer data)
+static void this_way(gconstpointer data)
 {
-    threads_only = false;
-    ((const struct case_of_both *)data)->run();
-}
-
-static void on_threads(gconstpointer data)
-{
-    threads_only = true;
-    ((const struct case_of_both *)data)->run();
+    gsize i = GPOINTER_TO_SIZE(data);
+    way = i % 3;
+    all_ways[i / 3].run();
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    for (gsize i = 0; i < 2 * G_N_ELEMENTS(both_ways); i++) {
-        const struct case_of_both *c = &both_ways[i / 2];
-        g_autofree char *path = g_strconcat(i % 2 ? "/threads" : "/ring", c->path, NULL);
-        g_test_add_data_func(path, c, i % 2 ? on_threads : on_ring);
+    for (gsize i = 0; i < 3 * G_N_ELEMENTS(all_ways); i++) {
+        static const char *const names[] = { "/ring", "/memory", "/threads" };
+        g_autofree char *path = g_strconcat(names[i % 3], all_ways[i / 3].path, NULL);
+        g_test_add_data_func(path, GSIZE_TO_POINTER(i), this_way);
     }
     g_test_add_func("/image/probe", probe_recognises);
     g_test_add_func("/image/probe-hybrid", probe_hybrid_and_directory);

@@ -36,11 +36,23 @@ struct request {
     bool in_flight;
 };
 
-static bool threads_only;
+static enum way { RING, MEMORY, THREADS } way;
+
+/* Of a file system on a disk, for what lies in memory needs no ring. */
+static int new_file(void)
+{
+    char path[] = "/var/tmp/hv-test-XXXXXX";
+    if (way == MEMORY)
+        return memfd_create("test", MFD_CLOEXEC);
+    int fd = mkostemp(path, O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    unlink(path);
+    return fd;
+}
 
 static int file_of(size_t size)
 {
-    int fd = memfd_create("test", MFD_CLOEXEC);
+    int fd = new_file();
     g_assert_cmpint(ftruncate(fd, (off_t)size), ==, 0);
     for (size_t at = 0; at < size; at += UNIT) {
         uint8_t data[UNIT];
@@ -70,7 +82,7 @@ static void open_disk(struct owner *owner, int fd, struct loop *loop)
     owner->loop = loop;
     owner->disk = raw_open(fd, "test.img", false, &error);
     g_assert_no_error(error);
-    if (threads_only)
+    if (way == THREADS)
         raw_use_threads(owner->disk);
     disk_attach(owner->disk, &owner->lock, loop);
     disk_set_full(owner->disk, on_full, owner);
@@ -189,6 +201,7 @@ static void polls(void)
 {
     struct owner owner;
     struct request requests[32] = { 0 };
+    way = RING;
     open_disk(&owner, file_of(SIZE), loop_new(NULL));
     g_mutex_lock(&owner.lock);
     g_assert_false(disk_poll(owner.disk));
@@ -361,7 +374,7 @@ static void drains_while_paused(void)
         if (round % 2) /* without a kick it is drain's business, too */
             kick(&owner);
         g_mutex_unlock(&owner.lock);
-        if (!threads_only)
+        if (way != THREADS)
             g_assert_cmpuint(owner.in_flight, ==, MANY);
         g_thread_join(g_thread_new("drain", drain, &owner));
         g_assert_cmpuint(owner.done, ==, (round + 1) * MANY);
@@ -422,24 +435,24 @@ static int wild_result(struct disk_request *request, int result)
 
 static ssize_t wild_readv(int fd, const struct iovec *iov, int count, off_t offset)
 {
-    unsigned way = roll() % 8;
-    if (way == 0) {
+    unsigned chance = roll() % 8;
+    if (chance == 0) {
         errno = EINTR;
         return -1;
     }
-    return way < 4 ? pread(fd, iov->iov_base, MIN(iov->iov_len, 700), offset)
-                   : preadv(fd, iov, count, offset);
+    return chance < 4 ? pread(fd, iov->iov_base, MIN(iov->iov_len, 700), offset)
+                      : preadv(fd, iov, count, offset);
 }
 
 static ssize_t wild_writev(int fd, const struct iovec *iov, int count, off_t offset)
 {
-    unsigned way = roll() % 16;
-    if (way < 2) {
-        errno = way ? ENOSPC : EINTR;
+    unsigned chance = roll() % 16;
+    if (chance < 2) {
+        errno = chance ? ENOSPC : EINTR;
         return -1;
     }
-    return way < 8 ? pwrite(fd, iov->iov_base, MIN(iov->iov_len, 700), offset)
-                   : pwritev(fd, iov, count, offset);
+    return chance < 8 ? pwrite(fd, iov->iov_base, MIN(iov->iov_len, 700), offset)
+                      : pwritev(fd, iov, count, offset);
 }
 
 static const struct raw_io wild_io = { wild_readv, wild_writev, fdatasync, wild_result };
@@ -459,14 +472,14 @@ static gpointer guest(gpointer data)
     while (!g_atomic_int_get(&storm->stop)) {
         g_mutex_lock(&owner->lock);
         for (unsigned i = 0; i < 16; i++) {
-            unsigned way = roll() % 16;
+            unsigned chance = roll() % 16;
             if (requests[i].in_flight)
                 continue;
             submit(owner, &requests[i],
-                   way == 0  ? DISK_FLUSH
-                   : way < 8 ? DISK_WRITE
-                             : DISK_READ,
-                   base + i, way % 2);
+                   chance == 0  ? DISK_FLUSH
+                   : chance < 8 ? DISK_WRITE
+                                : DISK_READ,
+                   base + i, chance % 2);
         }
         kick(owner);
         if (roll() % 4 == 0)
@@ -488,9 +501,10 @@ static gpointer guest(gpointer data)
 static gpointer machine(gpointer data)
 {
     struct storm *storm = data;
+    int64_t patience = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
     while (g_atomic_int_get(&storm->stop) < 2) {
-        unsigned way = roll() % 8;
-        if (way == 0) {
+        unsigned chance = roll() % 8;
+        if (chance == 0 && g_get_monotonic_time() > patience) {
             loop_pause(storm->owner.loop);
             disk_give_up(storm->owner.disk);
             if (g_atomic_int_get(&storm->stop)) /* others go on: it may not end, else */
@@ -682,9 +696,9 @@ static void in_subprocess(gconstpointer data)
     g_test_trap_assert_passed();
 }
 
-/* --- both ways ------------------------------------------------------------------------------- */
+/* --- all ways ------------------------------------------------------------------------------- */
 
-static const struct test_case both_ways[] = {
+static const struct test_case all_ways[] = {
     { "/many/own-loop", many_with_own_loop },
     { "/many/owners-loop", many_with_owners_loop },
     { "/many/parts", many_parts },
@@ -703,25 +717,20 @@ static const struct test_case forbidding[] = {
     { "/forbidden/threads", without_threads },
 };
 
-static void on_ring(gconstpointer data)
+static void this_way(gconstpointer data)
 {
-    threads_only = false;
-    ((const struct test_case *)data)->run();
-}
-
-static void on_threads(gconstpointer data)
-{
-    threads_only = true;
-    ((const struct test_case *)data)->run();
+    gsize i = GPOINTER_TO_SIZE(data);
+    way = i % 3;
+    all_ways[i / 3].run();
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    for (gsize i = 0; i < 2 * G_N_ELEMENTS(both_ways); i++) {
-        const struct test_case *c = &both_ways[i / 2];
-        g_autofree char *path = g_strconcat(i % 2 ? "/threads" : "/ring", c->path, NULL);
-        g_test_add_data_func(path, c, i % 2 ? on_threads : on_ring);
+    for (gsize i = 0; i < 3 * G_N_ELEMENTS(all_ways); i++) {
+        static const char *const names[] = { "/ring", "/memory", "/threads" };
+        g_autofree char *path = g_strconcat(names[i % 3], all_ways[i / 3].path, NULL);
+        g_test_add_data_func(path, GSIZE_TO_POINTER(i), this_way);
     }
     g_test_add_func("/ring/polls", polls);
     for (gsize i = 0; i < G_N_ELEMENTS(forbidding); i++)

@@ -106,6 +106,12 @@ static bool resolve_image(struct config *config, GError **error)
     return true;
 }
 
+static bool check_console(const struct config *config, GError **error)
+{
+    return !strcmp(config->console, "serial") || !strcmp(config->console, "virtio") ||
+           hv_fail(error, HV_USAGE, "--console %s: serial or virtio is wanted", config->console);
+}
+
 static bool check_boot(const struct config *config, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(config->boot, ",", -1);
@@ -173,13 +179,16 @@ bool launch_resolve(struct config *config, GError **error)
         config->firmware = g_strdup("bios");
     if (!config->serial)
         config->serial = g_strdup(config->headless && isatty(0) && isatty(1) ? "stdio" : "none");
+    if (!config->console)
+        config->console = g_strdup("serial");
     if (!config->name)
         config->name = name_from(config->image    ? config->image
                                  : config->kernel ? config->kernel
                                                   : config->firmware);
     if (!config->cid)
         config->cid = cid_from(config->name);
-    return check_name(config->name, error) && check_boot(config, error);
+    return check_name(config->name, error) && check_console(config, error) &&
+           check_boot(config, error);
 }
 
 /* --- files ---------------------------------------------------------------------------------- */
@@ -347,7 +356,8 @@ static bool open_serial(struct launch *launch, GError **error)
     if (!strcmp(wish, "none"))
         return true;
     if (!strcmp(wish, "stdio")) {
-        launch->terminal = terminal_open();
+        launch->terminal =
+            terminal_open(strcmp(launch->config->console, "virtio") ? "serial port" : "console");
         add_file(launch, "serial-in", terminal_input(launch->terminal));
         add_file(launch, "serial-out", fcntl(1, F_DUPFD_CLOEXEC, 3));
         return true;

@@ -26,6 +26,12 @@ static int only_name(const char *verb, int argc, char **argv, const struct flag 
 
 static const struct flag no_flags[] = { { .name = NULL } };
 
+static void print_json(const json_t *json)
+{
+    g_autofree char *text = json_dumps(json, JSON_INDENT(2));
+    puts(text);
+}
+
 /* Calls a method of the machine, with an open file (-1: none); prints the result when asked. */
 static int call_with(const char *name, const char *method, json_t *params, int fd, bool print)
 {
@@ -39,10 +45,8 @@ static int call_with(const char *name, const char *method, json_t *params, int f
     client_close(client);
     if (!result)
         return cli_fail(error);
-    if (print) {
-        g_autofree char *text = json_dumps(result, JSON_INDENT(2));
-        puts(text);
-    }
+    if (print)
+        print_json(result);
     json_decref(result);
     return HV_OK;
 }
@@ -80,9 +84,31 @@ int verb_list(int argc, char **argv)
 
 int verb_info(int argc, char **argv)
 {
+    enum { TRIES = 5, WAIT_US = 50 * 1000, FRESH_MS = 500 };
     const char *name = NULL;
     int status = only_name("info", argc, argv, no_flags, &name);
-    return status >= 0 ? status : call(name, "info", NULL, true);
+    GError *error = NULL;
+    struct client *client = status >= 0 ? NULL : client_open(name, &error);
+    json_t *info = NULL;
+    if (status >= 0)
+        return status;
+    /* The first call has the guest's balloon driver report anew, which takes it a moment. */
+    for (unsigned i = 0; client && !error && i < TRIES; i++) {
+        if (i)
+            g_usleep(WAIT_US);
+        json_decref(info);
+        info = client_call(client, "info", NULL, &error);
+        const json_t *guest = json_object_get(info, "guest-memory");
+        const json_t *age = json_object_get(guest, "age-ms");
+        if (!guest || (age && json_integer_value(age) < FRESH_MS))
+            break;
+    }
+    client_close(client);
+    if (!info)
+        return cli_fail(error);
+    print_json(info);
+    json_decref(info);
+    return HV_OK;
 }
 
 int verb_eject(int argc, char **argv)
@@ -107,12 +133,24 @@ static int set_cd(const char *name, const char *file)
     return status;
 }
 
+static int set_memory(const char *name, const char *value)
+{
+    g_autoptr(settings) config = config_new();
+    GError *error = NULL;
+    const struct setting *s = config_settings;
+    while (strcmp(s->name, "memory"))
+        s++;
+    if (!config_set(config, s, value, &error))
+        return cli_fail(error);
+    return call(name, "set", json_pack("{s:I}", "memory", (json_int_t)config->memory), false);
+}
+
 int verb_set(int argc, char **argv)
 {
     static const struct {
         const char *key;
         int (*set)(const char *name, const char *value);
-    } things[] = { { "cd", set_cd } };
+    } things[] = { { "cd", set_cd }, { "memory", set_memory } };
     const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     int left = cli_flags("set", argc, argv, no_flags);
     if (left < 0)

@@ -15,7 +15,7 @@ const struct verb verbs[] = {
     { "stop", "[NAME] [--kill|--reset|--pause|--resume]", "press the power button", verb_stop },
     { "screen", "[NAME] --text|--png FILE|--wait REGEX", "what its screen shows", verb_screen },
     { "send", "[NAME] key CTRL+ALT+DEL | text 'TEXT'", "type on its keyboard", verb_send },
-    { "set", "[NAME] cd=FILE|none", "put another CD in", verb_set },
+    { "set", "[NAME] cd=FILE|none | memory=SIZE", "another CD; less or more memory", verb_set },
     { "eject", "[NAME]", "take the CD out", verb_eject },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },

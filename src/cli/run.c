@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,6 +140,21 @@ static bool without_window(struct run *run)
     return false;
 }
 
+/* The terminal's size, to a virtio console. A serial port has no way to tell it. */
+static void tell_size(const struct config *config)
+{
+    struct winsize size;
+    struct client *client = NULL;
+    if (!strcmp(config->console, "virtio") && !strcmp(config->serial, "stdio") &&
+        ioctl(1, TIOCGWINSZ, &size) == 0)
+        client = client_open(config->name, NULL);
+    if (!client)
+        return;
+    json_t *terminal = json_pack("{s:i, s:i}", "columns", size.ws_col, "rows", size.ws_row);
+    json_decref(client_call(client, "set", json_pack("{s:o}", "terminal", terminal), NULL));
+    client_close(client);
+}
+
 /* Waits for the machine's end, or until its window was closed to let it run in the background. */
 static int wait_for_end(struct run *run, const sigset_t *signals)
 {
@@ -155,6 +171,8 @@ static int wait_for_end(struct run *run, const sigset_t *signals)
             continue;
         }
         int signal = sigwaitinfo(signals, NULL);
+        if (signal == SIGWINCH)
+            tell_size(run->config);
         if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP)
             kill(run->vmm, SIGTERM); /* the first asks the guest, the second pulls the plug */
     }
@@ -169,6 +187,7 @@ static sigset_t catch_signals(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGWINCH);
     sigprocmask(SIG_BLOCK, &set, NULL);
     return set;
 }
@@ -193,6 +212,7 @@ static int run_machine(struct config *config, GError **error)
         if (run.unseen)
             kill(run.vmm, SIGKILL); /* it has done nothing yet */
     }
+    tell_size(config);
     status = wait_for_end(&run, &signals);
     launch_free(run.launch);
     return *error ? -1 : status;

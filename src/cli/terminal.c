@@ -39,14 +39,14 @@ static void *copy(void *data)
     return NULL;
 }
 
-struct terminal *terminal_open(void)
+struct terminal *terminal_open(const char *what)
 {
     struct terminal *terminal = g_new0(struct terminal, 1);
     int ends[2];
     if (isatty(0) && tcgetattr(0, &terminal->before) == 0) {
         terminal->raw = true;
         terminal_make_raw(0);
-        fputs("hv: this terminal is the machine's serial port; Ctrl-] shuts it down\r\n", stderr);
+        fprintf(stderr, "hv: this terminal is the machine's %s; Ctrl-] shuts it down\r\n", what);
     }
     if (!terminal->raw) { /* a pipe or a file needs no watching */
         terminal->in = fcntl(0, F_DUPFD_CLOEXEC, 3);

@@ -30,6 +30,8 @@ const struct setting config_settings[] = {
     { "headless", 0, SETTING_BOOL, AT(headless), NULL, "no window; hv open NAME opens one later" },
     { "serial", 0, SETTING_STRING, AT(serial), "stdio|FILE|pty|none",
       "where the first serial port leads (headless on a terminal: stdio; else none)" },
+    { "console", 0, SETTING_STRING, AT(console), "serial|virtio",
+      "what leads there: that port, or a virtio console, hvc0, in its place (serial)" },
     { "device", 0, SETTING_LIST, AT(devices), "CLASS[,OPTION=VALUE]...",
       "one more device (repeatable; hv devices lists them)" },
     { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },

@@ -32,6 +32,7 @@ struct config {
     bool multiboot;
     bool headless, throwaway, hpet;
     char *serial;       /* stdio, pty, none or a file */
+    char *console;      /* what leads there: "serial" or "virtio" */
     GPtrArray *devices; /* char *: CLASS[,option=value]... */
     uint64_t cid;       /* of virtio-vsock; 0: from the name */
     char *trace;        /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */

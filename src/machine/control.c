@@ -127,15 +127,69 @@ static const char *state_word(const struct machine *machine)
     return words[machine_state(machine)];
 }
 
+/* The first device for which `has` is true. */
+static struct device *find_device(struct client *c, bool (*has)(const struct device_class *class))
+{
+    const GPtrArray *devices = machine_devices(c->control->machine);
+    for (guint i = 0; i < devices->len; i++) {
+        struct device *dev = g_ptr_array_index(devices, i);
+        if (has(dev->class))
+            return dev;
+    }
+    return NULL;
+}
+
+static bool has_memory(const struct device_class *class)
+{
+    return class->memory_wish && class->memory_ask;
+}
+
+/* What the guest's balloon driver says of its memory, and how old that is; NULL when it is silent.
+ * The driver is asked for more: who wants fresh numbers asks again. */
+static json_t *guest_memory(struct client *c)
+{
+    static const char *const names[MEMORY_STATISTICS] = {
+        [MEMORY_SWAPPED_IN] = "swapped-in",
+        [MEMORY_SWAPPED_OUT] = "swapped-out",
+        [MEMORY_MAJOR_FAULTS] = "major-faults",
+        [MEMORY_MINOR_FAULTS] = "minor-faults",
+        [MEMORY_FREE] = "free",
+        [MEMORY_TOTAL] = "total",
+        [MEMORY_AVAILABLE] = "available",
+        [MEMORY_CACHES] = "caches",
+        [MEMORY_HUGE_TAKEN] = "huge-taken",
+        [MEMORY_HUGE_FAILED] = "huge-failed",
+    };
+    struct device *dev = find_device(c, has_memory);
+    struct memory_statistics said;
+    if (!dev)
+        return NULL;
+    g_mutex_lock(&dev->lock);
+    bool speaks = dev->class->memory_ask(dev, &said);
+    g_mutex_unlock(&dev->lock);
+    if (!speaks)
+        return NULL;
+    json_t *json = json_pack("{s:I}", "balloon", (json_int_t)said.balloon);
+    if (said.reported)
+        json_object_set_new(json, "age-ms",
+                            json_integer((json_int_t)((device_now(dev) - said.time) / 1000000)));
+    for (unsigned i = 0; i < MEMORY_STATISTICS; i++)
+        if (said.reported && said.known >> i & 1)
+            json_object_set_new(json, names[i],
+                                json_integer((json_int_t)MIN(said.value[i], INT64_MAX)));
+    return json;
+}
+
 static json_t *method_info(struct client *c, const json_t *params, GError **error)
 {
     const struct config *config = machine_config(c->control->machine);
     (void)params, (void)error;
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b}", "name", config->name, "state",
-                     state_word(c->control->machine), "why", machine_why(c->control->machine),
-                     "pid", (int)getpid(), "memory", (json_int_t)config->memory, "cpus",
-                     (json_int_t)config->cpus, "viewers", (int)display_viewers(c->control->display),
-                     "typing", typist_busy(c->control->typist));
+    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:o*}", "name", config->name,
+                     "state", state_word(c->control->machine), "why",
+                     machine_why(c->control->machine), "pid", (int)getpid(), "memory",
+                     (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
+                     (int)display_viewers(c->control->display), "typing",
+                     typist_busy(c->control->typist), "guest-memory", guest_memory(c));
 }
 
 static void kill_machine(struct machine *machine)
@@ -269,21 +323,68 @@ static bool set_cd(struct client *c, const json_t *value, GError **error)
     return false;
 }
 
+/* How much of its memory the guest is to use. Done when its balloon driver has got there. */
+static bool set_memory(struct client *c, const json_t *value, GError **error)
+{
+    uint64_t most = machine_config(c->control->machine)->memory;
+    json_int_t bytes = json_integer_value(value);
+    struct device *dev = find_device(c, has_memory);
+    if (bytes < (json_int_t)MIB || (uint64_t)bytes > most)
+        return hv_fail(error, HV_USAGE,
+                       "memory: from 1 MiB to the machine's %" G_GUINT64_FORMAT
+                       " MiB are possible, in bytes",
+                       most / MIB);
+    if (!dev)
+        return hv_fail(error, HV_WRONG_STATE, "memory: the machine has no virtio-balloon");
+    g_mutex_lock(&dev->lock);
+    bool heard = dev->class->memory_wish(dev, (uint64_t)bytes);
+    g_mutex_unlock(&dev->lock);
+    return heard || hv_fail(error, HV_WRONG_STATE,
+                            "memory: the guest has no balloon driver running; it will hear of it "
+                            "when it starts one");
+}
+
+static bool has_terminal(const struct device_class *class)
+{
+    return class->terminal_resized;
+}
+
+static bool set_terminal(struct client *c, const json_t *value, GError **error)
+{
+    int columns, rows;
+    struct device *dev = find_device(c, has_terminal);
+    if (json_unpack((json_t *)(uintptr_t)value, "{s:i, s:i}", "columns", &columns, "rows", &rows) ||
+        columns < 0 || columns > UINT16_MAX || rows < 0 || rows > UINT16_MAX)
+        return hv_fail(error, HV_USAGE, "terminal: numbers of columns and rows are wanted");
+    if (!dev)
+        return hv_fail(error, HV_WRONG_STATE, "terminal: the machine has no virtio-console");
+    g_mutex_lock(&dev->lock);
+    dev->class->terminal_resized(dev, (unsigned)columns, (unsigned)rows);
+    g_mutex_unlock(&dev->lock);
+    return true;
+}
+
 static json_t *method_set(struct client *c, const json_t *params, GError **error)
 {
-    static const char *const keys[] = { "cd", NULL };
+    static const struct {
+        const char *key;
+        bool (*set)(struct client *c, const json_t *value, GError **error);
+    } things[] = { { "cd", set_cd }, { "memory", set_memory }, { "terminal", set_terminal } };
+    const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     const char *key = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)params));
     if (!key || json_object_size(params) != 1) {
         hv_fail(error, HV_USAGE, "one thing to be set is wanted, such as cd");
         return NULL;
     }
-    if (strcmp(key, keys[0])) {
-        const char *near = hv_nearest(key, keys);
-        hv_fail(error, HV_USAGE, "there is nothing called \"%s\" to be set%s%s%s", key,
-                near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-        return NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(things); i++) {
+        if (!strcmp(key, things[i].key))
+            return things[i].set(c, json_object_get(params, key), error) ? json_object() : NULL;
+        keys[i] = things[i].key;
     }
-    return set_cd(c, json_object_get(params, key), error) ? json_object() : NULL;
+    const char *near = hv_nearest(key, keys);
+    hv_fail(error, HV_USAGE, "there is nothing called \"%s\" to be set%s%s%s", key,
+            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return NULL;
 }
 
 static json_t *method_events(struct client *c, const json_t *params, GError **error)

@@ -17,6 +17,7 @@
 enum {
     NOT_PCI = -1,
     VGA = PCI_DEVFN(1, 0),
+    CONSOLE = PCI_DEVFN(0x17, 0),
     VSOCK = PCI_DEVFN(0x18, 0),
     LPC = PCI_DEVFN(0x1f, 0),
     AHCI = PCI_DEVFN(0x1f, 2)
@@ -25,7 +26,7 @@ enum {
     IOAPIC_IRQ0 = 2,
     IOAPIC_PIRQ = 16,
     FIRST_FREE_SLOT = 2,
-    LAST_FREE_SLOT = 23,
+    LAST_FREE_SLOT = 22,
     LAST_BOARD_SLOT = 24,
     QUEUES_MAX = 16
 };
@@ -298,6 +299,14 @@ static bool add_vsock(struct pc *pc, const struct config *config, const struct m
     return !config->cid || device_set(vsock, "cid", cid, error);
 }
 
+/* What the user's terminal is to the guest: COM1, or a virtio console in its place. */
+static struct device *add_console(struct pc *pc, const struct config *config)
+{
+    static const struct part console = { "virtio-console", "console", 0, CONSOLE };
+    bool virtio = !g_strcmp0(config->console, "virtio");
+    return virtio ? add_part(pc, &console) : part_named(pc, "serial0");
+}
+
 static bool describe(struct pc *pc, const struct config *config, const struct machine_files *files,
                      GError **error)
 {
@@ -357,8 +366,9 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     if (!files->kernel) /* else the BIOS area is RAM, and written before the start */
         device_plug(part_named(pc, "host-bridge"), "rom", files->firmware);
     device_plug(pc->vga, "rom", files->vga_rom);
+    struct device *console = add_console(pc, config);
     if (files->serial)
-        device_plug(part_named(pc, "serial0"), "line", host_stream_plug(files->serial));
+        device_plug(console, "line", host_stream_plug(files->serial));
     if (files->firmware_log)
         device_plug(part_named(pc, "debug-port"), "log", host_stream_plug(files->firmware_log));
 
@@ -370,7 +380,7 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     if (!ok)
         return false;
     if (files->serial)
-        host_stream_attach(files->serial, part_named(pc, "serial0"));
+        host_stream_attach(files->serial, console);
     return true;
 }
 

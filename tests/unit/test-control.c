@@ -29,6 +29,10 @@ static struct {
     struct board board;
     unsigned presses, resets, keys;
     bool has_cd, no_drive;
+    GPtrArray *devices;
+    uint64_t memory; /* as wished */
+    bool deaf;       /* no balloon driver */
+    unsigned columns, rows;
     struct disk *cd;
 } fake;
 
@@ -130,6 +134,12 @@ bool machine_insert(struct machine *machine, struct disk *disk, GError **error)
     return true;
 }
 
+const GPtrArray *machine_devices(struct machine *machine)
+{
+    (void)machine;
+    return fake.devices;
+}
+
 unsigned display_viewers(struct display *display)
 {
     (void)display;
@@ -158,9 +168,39 @@ static void two_lines(struct device *dev, struct screen_text *text)
     text->cell[4].code = 0xe1; /* sharp s in code page 437 */
 }
 
+static bool wish(struct device *dev, uint64_t bytes)
+{
+    (void)dev;
+    fake.memory = bytes;
+    return !fake.deaf;
+}
+
+static bool statistics(struct device *dev, struct memory_statistics *said)
+{
+    (void)dev;
+    *said = (struct memory_statistics){ .known = 1u << MEMORY_FREE | 1u << MEMORY_TOTAL,
+                                        .reported = true,
+                                        .balloon = 4096 };
+    said->value[MEMORY_FREE] = 1000;
+    said->value[MEMORY_TOTAL] = UINT64_MAX; /* a guest may say anything */
+    return !fake.deaf;
+}
+
+static void resized(struct device *dev, unsigned columns, unsigned rows)
+{
+    (void)dev;
+    fake.columns = columns;
+    fake.rows = rows;
+}
+
 static const struct input_class input = { .key = take_key, .idle = is_idle };
 static const struct screen_class screen = { .text = two_lines };
-static const struct device_class class = { .name = "fake", .input = &input, .screen = &screen };
+static const struct device_class class = { .name = "fake",
+                                           .input = &input,
+                                           .screen = &screen,
+                                           .memory_wish = wish,
+                                           .memory_ask = statistics,
+                                           .terminal_resized = resized };
 
 /* --- the other end --------------------------------------------------------------------------- */
 
@@ -277,6 +317,58 @@ static void answers(void)
     g_assert_cmpint(
         json_integer_value(json_object_get(json_object_get(reply, "result"), "left_out")), ==, 1);
     json_decref(reply);
+    close(fd);
+    serve();
+}
+
+static void memory(void)
+{
+    int fd = dial();
+    const char *set = "{\"id\":1,\"method\":\"set\",\"params\":{\"memory\":33554432}}";
+    fails(fd, set, HV_WRONG_STATE); /* no balloon */
+    g_ptr_array_add(fake.devices, &fake.keyboard);
+    json_t *reply = ask(fd, set);
+    g_assert_nonnull(json_object_get(reply, "result"));
+    json_decref(reply);
+    g_assert_cmpuint(fake.memory, ==, 32 << 20);
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"memory\":67108865}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"memory\":-1}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"memory\":\"1G\"}}", HV_USAGE);
+
+    reply = ask(fd, "{\"id\":1,\"method\":\"info\"}");
+    const json_t *said = json_object_get(json_object_get(reply, "result"), "guest-memory");
+    g_assert_cmpint(json_integer_value(json_object_get(said, "balloon")), ==, 4096);
+    g_assert_cmpint(json_integer_value(json_object_get(said, "free")), ==, 1000);
+    g_assert_cmpint(json_integer_value(json_object_get(said, "total")), ==, INT64_MAX);
+    g_assert_null(json_object_get(said, "caches"));
+    json_decref(reply);
+
+    fake.deaf = true;
+    fails(fd, set, HV_WRONG_STATE);
+    reply = ask(fd, "{\"id\":1,\"method\":\"info\"}");
+    g_assert_null(json_object_get(json_object_get(reply, "result"), "guest-memory"));
+    json_decref(reply);
+    fake.deaf = false;
+    g_ptr_array_set_size(fake.devices, 0);
+    close(fd);
+    serve();
+}
+
+#define SET_TERMINAL(value) "{\"id\":1,\"method\":\"set\",\"params\":{\"terminal\":" value "}}"
+
+static void terminal(void)
+{
+    int fd = dial();
+    fails(fd, SET_TERMINAL("{\"columns\":80,\"rows\":25}"), HV_WRONG_STATE);
+    g_ptr_array_add(fake.devices, &fake.keyboard);
+    json_decref(ask(fd, SET_TERMINAL("{\"columns\":80,\"rows\":25}")));
+    g_assert_cmpuint(fake.columns, ==, 80);
+    g_assert_cmpuint(fake.rows, ==, 25);
+    fails(fd, SET_TERMINAL("{\"columns\":65536,\"rows\":25}"), HV_USAGE);
+    fails(fd, SET_TERMINAL("{\"columns\":80,\"rows\":-1}"), HV_USAGE);
+    fails(fd, SET_TERMINAL("{\"columns\":80}"), HV_USAGE);
+    fails(fd, SET_TERMINAL("null"), HV_USAGE);
+    g_ptr_array_set_size(fake.devices, 0);
     close(fd);
     serve();
 }
@@ -734,6 +826,8 @@ int main(int argc, char **argv)
     fake.board.clock = clock_new(true);
     fake.keyboard.board = &fake.board;
     g_mutex_init(&fake.display.lock);
+    fake.config->memory = 64 << 20;
+    fake.devices = g_ptr_array_new();
 
     g_autofree char *folder = g_dir_make_tmp("hv-test-XXXXXX", NULL);
     address.sun_family = AF_UNIX;
@@ -745,6 +839,8 @@ int main(int argc, char **argv)
     struct control *control = control_new(NULL, NULL, typist, listener);
 
     g_test_add_func("/control/answers", answers);
+    g_test_add_func("/control/memory", memory);
+    g_test_add_func("/control/terminal", terminal);
     g_test_add_func("/control/bad-requests", bad_requests);
     g_test_add_func("/control/wrong-params", wrong_params);
     g_test_add_func("/control/stop-in-each-state", stop_in_each_state);

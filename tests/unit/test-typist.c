@@ -349,6 +349,61 @@ static void release_has_room(void)
     keyboard_free(k, t);
 }
 
+/* --- several keyboards ------------------------------------------------------------------------ */
+
+static struct keyboard *listening;
+
+static struct device *the_listening(void *opaque)
+{
+    (void)opaque;
+    return listening ? &listening->dev : NULL;
+}
+
+/* The guest changes keyboards while a key is down: it comes up where it went down. */
+static void another_keyboard(void)
+{
+    struct typist *unused, *t;
+    struct keyboard *first = keyboard_new(100, &unused), *second = keyboard_new(100, &unused);
+    listening = NULL;
+    t = typist_new(&first->board, the_listening, NULL);
+    typist_key(t, 0x04, true); /* nobody listens yet: it waits */
+    g_assert_true(typist_busy(t));
+    listening = first;
+    typist_key(t, 0x05, true);
+    listening = second;
+    typist_key(t, 0x04, false);
+    typist_key(t, 0x06, true);
+    typist_key(t, 0x06, false);
+    typist_key(t, 0x05, false);
+    const uint16_t on_first[] = { 0x104, 0x105, 0x04, 0x05 };
+    const uint16_t on_second[] = { 0x106, 0x06 };
+    expect(first, on_first, G_N_ELEMENTS(on_first));
+    expect(second, on_second, G_N_ELEMENTS(on_second));
+    g_free(t);
+    clock_free(second->board.clock);
+    clock_free(first->board.clock);
+    g_free(second);
+    g_free(first);
+}
+
+/* A keyboard that does not tell whether the guest took a key gets text at a pace of its own. */
+static void own_pace(void)
+{
+    static const struct input_class blind = { .key = take_key };
+    static const struct device_class blind_class = { .name = "blind", .input = &blind };
+    struct typist *t;
+    struct keyboard *k = keyboard_new(100, &t);
+    k->dev.class = &blind_class;
+    typist_text(t, "ab", 2);
+    for (unsigned i = 1; i <= 4; i++) {
+        clock_advance(k->board.clock, NS_PER_SECOND / 1000, 0);
+        g_assert_cmpuint(k->taken, <=, i);
+        clock_advance(k->board.clock, NS_PER_SECOND / 500, 0);
+    }
+    g_assert_cmpuint(k->taken, ==, 4);
+    keyboard_free(k, t);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -364,5 +419,7 @@ int main(int argc, char **argv)
     g_test_add_func("/typist/long-text", long_text);
     g_test_add_func("/typist/too-much-text", too_much_text);
     g_test_add_func("/typist/release-has-room", release_has_room);
+    g_test_add_func("/typist/another-keyboard", another_keyboard);
+    g_test_add_func("/typist/own-pace", own_pace);
     return g_test_run();
 }

@@ -175,6 +175,7 @@ static void round_trip(void)
         { "firmware", "bios" },
         { "headless", NULL },
         { "serial", "stdio" },
+        { "console", "virtio" },
         { "device", "debug-exit" },
         { "device", "serial,port=2" },
         { "name", "\xc3\xa4" },

@@ -362,8 +362,9 @@ static struct device *the_listening(void *opaque)
 /* The guest changes keyboards while a key is down: it comes up where it went down. */
 static void another_keyboard(void)
 {
-    struct typist *unused, *t;
-    struct keyboard *first = keyboard_new(100, &unused), *second = keyboard_new(100, &unused);
+    struct typist *of_first, *of_second, *t;
+    struct keyboard *first = keyboard_new(100, &of_first);
+    struct keyboard *second = keyboard_new(100, &of_second);
     listening = NULL;
     t = typist_new(&first->board, the_listening, NULL);
     typist_key(t, 0x04, true); /* nobody listens yet: it waits */
@@ -380,10 +381,8 @@ static void another_keyboard(void)
     expect(first, on_first, G_N_ELEMENTS(on_first));
     expect(second, on_second, G_N_ELEMENTS(on_second));
     g_free(t);
-    clock_free(second->board.clock);
-    clock_free(first->board.clock);
-    g_free(second);
-    g_free(first);
+    keyboard_free(second, of_second);
+    keyboard_free(first, of_first);
 }
 
 /* A keyboard that does not tell whether the guest took a key gets text at a pace of its own. */

@@ -204,7 +204,7 @@ static void config_write(struct device *dev, unsigned offset, unsigned width, ui
 
 static bool active(struct device *dev)
 {
-    return virtio_running(dev);
+    return virtio_running(dev) && pci_master(dev);
 }
 
 const struct device_class virtio_keyboard_class = {

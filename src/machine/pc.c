@@ -17,6 +17,10 @@
 enum {
     NOT_PCI = -1,
     VGA = PCI_DEVFN(1, 0),
+    KEYBOARD = PCI_DEVFN(0x13, 0),
+    TABLET = PCI_DEVFN(0x14, 0),
+    BALLOON = PCI_DEVFN(0x15, 0),
+    RNG = PCI_DEVFN(0x16, 0),
     CONSOLE = PCI_DEVFN(0x17, 0),
     VSOCK = PCI_DEVFN(0x18, 0),
     LPC = PCI_DEVFN(0x1f, 0),
@@ -26,7 +30,7 @@ enum {
     IOAPIC_IRQ0 = 2,
     IOAPIC_PIRQ = 16,
     FIRST_FREE_SLOT = 2,
-    LAST_FREE_SLOT = 22,
+    LAST_FREE_SLOT = 0x12,
     LAST_BOARD_SLOT = 24,
     QUEUES_MAX = 16
 };
@@ -60,6 +64,10 @@ static const struct part parts[] = {
     { "pvpanic", "pvpanic", 0, NOT_PCI },
     { "vga", "vga", 0, VGA },
     { "ahci", "ahci", 0, AHCI },
+    { "virtio-keyboard", "keyboard", 0, KEYBOARD },
+    { "virtio-tablet", "tablet", 0, TABLET },
+    { "virtio-balloon", "balloon", 0, BALLOON },
+    { "virtio-rng", "rng", 0, RNG },
     { "virtio-vsock", "vsock", 0, VSOCK },
 };
 

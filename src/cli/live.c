@@ -263,7 +263,7 @@ int verb_devices(int argc, char **argv)
     for (const struct device_class *const *class = device_classes; *class; class ++) {
         if (left && strcmp((*class)->name, argv[0]))
             continue;
-        printf("%-12s %s\n", (*class)->name, (*class)->help);
+        printf("%-16s %s\n", (*class)->name, (*class)->help);
         for (const struct option *o = (*class)->options; left && o && o->name; o++)
             printf("    %s=%s: %s\n", o->name, o->preset ? o->preset : "", o->help);
     }

@@ -95,7 +95,7 @@ static int memory_transfer(struct rig_disk *memory, const struct disk_request *r
     g_assert(r->offset % SECTOR == 0 && r->length % SECTOR == 0);
     if (r->offset > RIG_DISK_SIZE || r->length > RIG_DISK_SIZE - r->offset)
         return EINVAL;
-    if (r->op == DISK_DISCARD) {
+    if (r->op == DISK_DISCARD || r->op == DISK_WRITE_ZEROES) {
         memset(memory->data + at, 0, r->length);
         return 0;
     }

@@ -223,7 +223,6 @@ uint16_t admin_async_event(struct command *command, const struct sqe *sqe)
         return NVME_EVENT_LIMIT;
     nvme->regs.event_cids[nvme->regs.event_count++] = command->cid;
     command_free(command);
-    events_tell(nvme);
     return NVME_LATER;
 }
 
@@ -249,6 +248,5 @@ uint16_t admin_get_log(struct command *command, const struct sqe *sqe)
     status = data_copy(command, data + offset, MIN(length, page->size - offset), true);
     if (!status && !(dw10 & DW10_RETAIN))
         unmask(nvme, page->id);
-    events_tell(nvme);
     return status;
 }

@@ -379,7 +379,8 @@ static bool execute(struct command *command, const struct sqe *sqe)
     if (!(sqe->flags & SQE_FUSED))
         status = command->sq->id ? io_execute(command, sqe) : admin_execute(command, sqe);
     if (status == NVME_BUSY) {
-        command_free(command);
+        command->sq->commands--; /* no command_free: that wakes who waits, which is this one */
+        release(command);
         return false;
     }
     if (status != NVME_LATER)
@@ -419,7 +420,6 @@ static unsigned serve(struct sq *sq, unsigned max)
 
 bool queues_turn(struct nvme *nvme)
 {
-    events_tell(nvme);
     for (unsigned budget = TURN; budget && nvme->busy && nvme_running(nvme);) {
         struct sq *sq = sq_next(nvme);
         if (sq->deleter || !sq->regs->used)
@@ -429,6 +429,7 @@ bool queues_turn(struct nvme *nvme)
         if (done)
             sq_list(sq);
     }
+    events_tell(nvme);
     for (unsigned i = 0; nvme->kicks; i++, nvme->kicks >>= 1)
         if (nvme->kicks & 1)
             disk_kick(nvme->disks[i]);

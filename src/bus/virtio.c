@@ -578,7 +578,9 @@ static enum common field_at(unsigned offset)
 
 static uint64_t common_read(struct virtio *v, unsigned offset)
 {
-    enum common field = offset < COMMON_SIZE ? field_at(offset) : COMMON_SIZE;
+    if (offset >= COMMON_SIZE)
+        return 0;
+    enum common field = field_at(offset);
     return common_get(v, field) >> 8 * (offset - field);
 }
 

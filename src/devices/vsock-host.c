@@ -326,13 +326,11 @@ static void hear_listener(struct vsock *v, struct connection *c)
 
 static void serve_open(struct vsock *v, struct connection *c, uint32_t events)
 {
-    bool gone = events & (EPOLLHUP | EPOLLERR);
     bool read_up = c->host_shutdown & VSOCK_NO_SEND || c->guest_shutdown & VSOCK_NO_RECEIVE;
-    c->readable |= gone || events & EPOLLIN;
-    c->hung_up |= gone;
+    c->readable |= c->hung_up || events & EPOLLIN;
     if (c->held)
         flush(v, c); /* may be the end of it */
-    if (c->state == CONNECTION_OPEN && gone && read_up)
+    if (c->state == CONNECTION_OPEN && c->hung_up && read_up)
         host_ended(v, c, VSOCK_NEITHER);
     else if (c->state == CONNECTION_OPEN)
         vsock_kick(v, c);
@@ -340,15 +338,15 @@ static void serve_open(struct vsock *v, struct connection *c, uint32_t events)
 
 static void serve(struct vsock *v, struct connection *c, uint32_t events)
 {
-    switch (c->state) {
-    case CONNECTION_GREETS:
+    c->hung_up |= (events & (EPOLLHUP | EPOLLERR)) != 0; /* it is told once */
+    if (c->state == CONNECTION_GREETS)
         greet(v, c);
-        break;
+    switch (c->state) {
     case CONNECTION_LISTENS:
         hear_listener(v, c);
         break;
     case CONNECTION_ASKS:
-        if (events & (EPOLLHUP | EPOLLERR))
+        if (c->hung_up)
             vsock_reset(v, c);
         break;
     case CONNECTION_OPEN:

@@ -59,8 +59,8 @@ static bool flow_move(struct flow *flow)
     return flow->count ? flow_write(flow) : flow_read(flow);
 }
 
-/* Until the guest's program has sent all; the end of the input is passed on to it. False: the
- * output is gone. *input_ended is kept from one connection to the next. */
+/* Until both sides have said all, or the guest's program is gone. False: the output is gone.
+ * *input_ended is kept from one connection to the next. */
 static bool pump(int stream, bool *input_ended)
 {
     g_autofree struct flow *in = g_new0(struct flow, 1), *out = g_new0(struct flow, 1);
@@ -70,19 +70,26 @@ static bool pump(int stream, bool *input_ended)
     in->ended = *input_ended;
     if (in->ended)
         shutdown(stream, SHUT_WR);
-    for (;;) {
+    while (!in->ended || !out->ended) {
         struct pollfd wishes[2] = { flow_wish(in), flow_wish(out) };
+        if (out->ended) /* what is left to see is that it hangs up */
+            wishes[1] = (struct pollfd){ .fd = stream };
         if (poll(wishes, 2, -1) < 0 && errno != EINTR)
             return false;
         if (wishes[0].revents && !flow_move(in)) {
-            *input_ended = in->ended = true;
-            in->count = 0;
+            *input_ended |= !in->count;
+            in->ended = true;
             shutdown(stream, SHUT_WR);
         }
-        bool writing = out->count;
-        if (wishes[1].revents && !flow_move(out))
-            return !writing;
+        if (out->ended && wishes[1].revents)
+            break;
+        if (!out->ended && wishes[1].revents && !flow_move(out)) {
+            if (out->count)
+                return false;
+            out->ended = true;
+        }
     }
+    return true;
 }
 
 /* The machine's answer to a request, up to its newline and nothing behind it; false: it hung up. */

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -772,6 +773,53 @@ static void program_dies(void)
     end(&f);
 }
 
+/* A program that is gone before it was heard leaves nothing behind. */
+static void program_flees(void)
+{
+    static const char *const lines[] = { "", "CONN", "CONNECT 1234\n", "LISTEN 80\n" };
+    struct fixture f;
+    begin(&f, RX_COUNT);
+    for (size_t i = 0; i < G_N_ELEMENTS(lines); i++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        g_assert_cmpint(connect(fd, (struct sockaddr *)&f.address, f.address_size), ==, 0);
+        send(fd, lines[i], strlen(lines[i]), MSG_NOSIGNAL);
+        close(fd);
+        settle(&f);
+        guest_hears_nothing(&f);
+        g_assert_cmpuint(f.vsock->in_use, ==, 0);
+    }
+    end(&f);
+}
+
+/* A host without descriptors: who comes waits for half a second, and nothing spins. */
+static void no_descriptors(void)
+{
+    struct fixture f;
+    struct rlimit before, none;
+    begin(&f, RX_COUNT);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&f.address, f.address_size), ==, 0);
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    none = (struct rlimit){ (rlim_t)fd + 1, before.rlim_max };
+    int filler[64];
+    unsigned fillers = 0;
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    while (fillers < 64 && (filler[fillers] = dup(fd)) >= 0)
+        fillers++;
+    settle(&f);
+    g_assert_true(f.vsock->paused);
+    g_assert_true(timer_armed(&f.vsock->timer));
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    fds_close(filler, fillers);
+    settle(&f);
+    g_assert_cmpuint(f.vsock->in_use, ==, 0);
+    clock_advance(f.rig->board.clock, FDS_REST_MS * UINT64_C(1000000), 0);
+    settle(&f);
+    g_assert_cmpuint(f.vsock->in_use, ==, 1);
+    close(fd);
+    end(&f);
+}
+
 static void driver_again(void)
 {
     struct fixture f;
@@ -899,6 +947,8 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-vsock/lazy-listener", lazy_listener);
     g_test_add_func("/virtio-vsock/silent-guest", silent_guest);
     g_test_add_func("/virtio-vsock/program-dies", program_dies);
+    g_test_add_func("/virtio-vsock/program-flees", program_flees);
+    g_test_add_func("/virtio-vsock/no-descriptors", no_descriptors);
     g_test_add_func("/virtio-vsock/driver-again", driver_again);
     g_test_add_func("/virtio-vsock/restored", restored);
     g_test_add_func("/virtio-vsock/alone", alone);

@@ -91,6 +91,7 @@ named() {
 {
     named src/cli/main.c '^    \{ "([a-z]+)", .* verb_.*' man/hv.1 Cm
     named src/machine/config.c '^    \{ "([a-z]+)", .*SETTING_.*' man/hv-run.1 -
+    named src/net/net-control.c '^ .*\{ "([a-z.]+)", method_.*' man/hv-control.7 Cm
     named src/machine/control.c '^ .*\{ "([a-z.]+)", method_.*' man/hv-control.7 Cm
     named src/base/error.h '^ *HV_[A-Z_]+ = ([0-9]),.*' man/hv.1 ''
 } 2>&1 | report 'the manual names every verb, option, method and exit status'

@@ -49,6 +49,8 @@ bool machine_runs(const char *dir, const char *name);
 /* A connection to a machine's control socket. NAME may be left out (NULL) when just one runs. */
 struct client;
 struct client *client_open(const char *name, GError **error);
+/* The same to the control socket of its hv-net; NULL with an error when it has none. */
+struct client *client_open_network(const char *name, GError **error);
 void client_close(struct client *client);
 const char *client_name(const struct client *client);
 /* Calls a method; takes over params (may be NULL). The result, or NULL with an error whose code is

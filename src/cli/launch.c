@@ -7,6 +7,7 @@
 #include "block/image.h"
 #include "cli/cli.h"
 #include "cli/guess.h"
+#include "cli/network.h"
 #include "cli/terminal.h"
 #include "memory/guest.h"
 
@@ -34,6 +35,7 @@ struct launch {
     json_t *disks;   /* for hv-vmm */
     GString *images; /* what the file "images" holds */
     struct terminal *terminal;
+    struct network network;
 };
 
 /* --- defaults ------------------------------------------------------------------------------- */
@@ -188,7 +190,7 @@ bool launch_resolve(struct config *config, GError **error)
     if (!config->cid)
         config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_console(config, error) &&
-           check_boot(config, error);
+           check_boot(config, error) && network_resolve(config, error);
 }
 
 /* --- files ---------------------------------------------------------------------------------- */
@@ -396,20 +398,49 @@ static void open_log(struct launch *launch)
 
 /* --- the machine's directory ---------------------------------------------------------------- */
 
-static bool listen_on(struct launch *launch, const char *name, int type, GError **error)
+/* A listening socket in the machine's directory; -1 with an error. */
+static int listen_on(struct launch *launch, const char *name, int type, GError **error)
 {
     g_autofree char *path = g_build_filename(launch->dir, name, NULL);
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    if (strlen(path) >= sizeof address.sun_path)
-        return hv_fail(error, HV_FAILED, "%s: too long for a socket: a shorter --name helps", path);
+    if (strlen(path) >= sizeof address.sun_path) {
+        hv_fail(error, HV_FAILED, "%s: too long for a socket: a shorter --name helps", path);
+        return -1;
+    }
     strcpy(address.sun_path, path);
     unlink(path); /* of a machine that died; ours is not there yet: the lock says so */
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-        chmod(path, 0600) < 0 || listen(fd, 16) < 0)
-        return hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
-    add_file(launch, name, fd);
-    return true;
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+        chmod(path, 0600) == 0 && listen(fd, 16) == 0)
+        return fd;
+    hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static bool add_listener(struct launch *launch, const char *name, int type, GError **error)
+{
+    int fd = listen_on(launch, name, type, error);
+    if (fd >= 0)
+        add_file(launch, name, fd);
+    return fd >= 0;
+}
+
+/* The network; hv-net, where there is one, starts while the machine does. */
+static bool open_network(struct launch *launch, GError **error)
+{
+    struct network *network = &launch->network;
+    bool control = network_has_control(launch->config);
+    int listener = control ? listen_on(launch, "net", SOCK_STREAM, error) : -1;
+    bool ok = (listener >= 0 || !control) && network_open(network, launch->config, listener, error);
+    if (listener >= 0)
+        close(listener);
+    if (network->frames >= 0)
+        add_file(launch, "net", network->frames);
+    if (network->capture >= 0)
+        add_file(launch, "pcap", network->capture);
+    return ok;
 }
 
 /* The locked file "lock" of the machine's directory; -1 with errno. Somebody who cleans up after
@@ -481,18 +512,19 @@ struct launch *launch_prepare(struct config *config, GError **error)
     launch->files = json_object();
     launch->disks = json_array();
     launch->images = g_string_new(NULL);
+    launch->network = (struct network){ -1, -1, -1 };
     open_log(launch);
     bool ok = open_kvm(launch, error) &&
               (config->kernel ? open_kernel(launch, error) : open_firmware(launch, error)) &&
               claim_name(launch, error) && open_drives(launch, error) &&
-              open_serial(launch, error) && listen_on(launch, "control", SOCK_STREAM, error) &&
-              listen_on(launch, "display", SOCK_SEQPACKET, error) &&
-              listen_on(launch, "vsock", SOCK_STREAM, error);
+              open_serial(launch, error) && add_listener(launch, "control", SOCK_STREAM, error) &&
+              add_listener(launch, "display", SOCK_SEQPACKET, error) &&
+              add_listener(launch, "vsock", SOCK_STREAM, error);
     ok = ok && write_images(launch, error);
     if (ok && !config->headless && !g_getenv("DISPLAY") && !g_getenv("WAYLAND_DISPLAY"))
         ok = hv_fail(error, HV_HOST,
                      "there is no display to open a window on: --headless runs without one");
-    if (!ok) {
+    if (!ok || !open_network(launch, error)) {
         launch_free(launch);
         return NULL;
     }
@@ -531,6 +563,8 @@ pid_t launch_start(struct launch *launch, GError **error)
 {
     int ends[2];
     g_autofree char *program = program_path("hv-vmm");
+    if (!network_ready(&launch->network, error))
+        return -1;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
         hv_fail(error, HV_FAILED, "socketpair: %s", g_strerror(errno));
         return -1;

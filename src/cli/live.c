@@ -82,6 +82,16 @@ int verb_list(int argc, char **argv)
     return HV_OK;
 }
 
+/* What hv-net says, when the machine has one. */
+static void add_network(json_t *info, const char *name)
+{
+    struct client *network = client_open_network(name, NULL);
+    json_t *more = network ? client_call(network, "info", NULL, NULL) : NULL;
+    if (more)
+        json_object_set_new(info, "network", more);
+    client_close(network);
+}
+
 int verb_info(int argc, char **argv)
 {
     enum { TRIES = 5, WAIT_US = 50 * 1000, FRESH_MS = 500 };
@@ -103,9 +113,12 @@ int verb_info(int argc, char **argv)
         if (!guest || (age && json_integer_value(age) < FRESH_MS))
             break;
     }
-    client_close(client);
-    if (!info)
+    if (!info) {
+        client_close(client);
         return cli_fail(error);
+    }
+    add_network(info, client_name(client));
+    client_close(client);
     print_json(info);
     json_decref(info);
     return HV_OK;
@@ -145,12 +158,42 @@ static int set_memory(const char *name, const char *value)
     return call(name, "set", json_pack("{s:I}", "memory", (json_int_t)config->memory), false);
 }
 
+/* The network cable. */
+static int set_net(const char *name, const char *value)
+{
+    return call(name, "set", json_pack("{s:s}", "net", value), false);
+}
+
+static int change_port(const char *name, const char *method, const char *rule)
+{
+    GError *error = NULL;
+    struct client *network = client_open_network(name, &error);
+    json_t *done =
+        network ? client_call(network, method, json_pack("{s:s}", "port", rule), &error) : NULL;
+    client_close(network);
+    json_decref(done);
+    return done ? HV_OK : cli_fail(error);
+}
+
+static int add_port(const char *name, const char *rule)
+{
+    return change_port(name, "publish", rule);
+}
+
+static int remove_port(const char *name, const char *rule)
+{
+    return change_port(name, "unpublish", rule);
+}
+
 int verb_set(int argc, char **argv)
 {
     static const struct {
         const char *key;
         int (*set)(const char *name, const char *value);
-    } things[] = { { "cd", set_cd }, { "memory", set_memory } };
+    } things[] = {
+        { "cd", set_cd },      { "memory", set_memory }, { "net", set_net },
+        { "port+", add_port }, { "port-", remove_port },
+    };
     const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     int left = cli_flags("set", argc, argv, no_flags);
     if (left < 0)
@@ -158,7 +201,7 @@ int verb_set(int argc, char **argv)
     const char *name = left == 2 ? argv[0] : NULL, *word = left ? argv[left - 1] : "";
     const char *equals = strchr(word, '=');
     if (left > 2 || !equals || !equals[1])
-        return cli_usage("set", "KEY=VALUE is wanted, such as cd=FILE");
+        return cli_usage("set", "KEY=VALUE is wanted, such as cd=FILE or port+=8080:80");
     g_autofree char *key = g_strndup(word, (gsize)(equals - word));
     for (size_t i = 0; i < G_N_ELEMENTS(things); i++) {
         if (!strcmp(things[i].key, key))

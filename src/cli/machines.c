@@ -50,7 +50,9 @@ bool machine_runs(const char *dir, const char *name)
 /* With its lock held: a machine that is just taking the name sees that its directory went. */
 static void remove_dead(const char *dir, const char *name)
 {
-    static const char *const files[] = { "control", "display", "images", "lock", "vsock" };
+    static const char *const files[] = {
+        "control", "display", "images", "lock", "net", "vsock",
+    };
     g_autofree char *path = g_build_filename(dir, name, NULL);
     g_autofree char *lock_path = g_build_filename(path, "lock", NULL);
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
@@ -148,10 +150,10 @@ struct client {
     int id;
 };
 
-struct client *client_open(const char *name, GError **error)
+static struct client *open_client(const char *name, const char *file, GError **error)
 {
     g_autofree char *found = resolve(name, error);
-    int fd = found ? connect_to(found, "control", SOCK_STREAM, error) : -1;
+    int fd = found ? connect_to(found, file, SOCK_STREAM, error) : -1;
     if (fd < 0)
         return NULL;
     struct client *client = g_new0(struct client, 1);
@@ -159,6 +161,22 @@ struct client *client_open(const char *name, GError **error)
     client->fd = fd;
     client->in = g_string_new(NULL);
     return client;
+}
+
+struct client *client_open(const char *name, GError **error)
+{
+    return open_client(name, "control", error);
+}
+
+struct client *client_open_network(const char *name, GError **error)
+{
+    g_autofree char *found = resolve(name, error), *dir = found ? machines_dir(error) : NULL;
+    g_autofree char *path = dir ? g_build_filename(dir, found, "net", NULL) : NULL;
+    if (path && !g_file_test(path, G_FILE_TEST_EXISTS)) {
+        hv_fail(error, HV_WRONG_STATE, "%s: its network is not the network \"user\"", found);
+        return NULL;
+    }
+    return path ? open_client(found, "net", error) : NULL;
 }
 
 void client_close(struct client *client)

@@ -27,6 +27,11 @@ const struct setting config_settings[] = {
     { "append", 0, SETTING_STRING, AT(append), "TEXT", "its command line" },
     { "multiboot", 0, SETTING_BOOL, AT(multiboot), NULL,
       "it is a multiboot kernel; --initrd 'FILE ARGUMENTS' are modules" },
+    { "net", 0, SETTING_STRING, AT(net),
+      "none|user[,restrict]|tap=NAME|socket=PATH[,mac=MAC][,model=virtio|e1000][,pcap=FILE]",
+      "what the network card leads to (user: by way of this host)" },
+    { "publish", 'p', SETTING_LIST, AT(publish), "[ADDRESS:]HOST:GUEST[/udp]",
+      "a port of this host that leads into the guest (127.0.0.1; repeatable)" },
     { "headless", 0, SETTING_BOOL, AT(headless), NULL, "no window; hv open NAME opens one later" },
     { "serial", 0, SETTING_STRING, AT(serial), "stdio|FILE|pty|none",
       "where the first serial port leads (headless on a terminal: stdio; else none)" },
@@ -60,6 +65,7 @@ struct config *config_new(void)
     config->cdroms = g_ptr_array_new_with_free_func(drive_free);
     config->devices = g_ptr_array_new_with_free_func(g_free);
     config->initrds = g_ptr_array_new_with_free_func(g_free);
+    config->publish = g_ptr_array_new_with_free_func(g_free);
     return config;
 }
 
@@ -75,6 +81,7 @@ void config_free(struct config *config)
     g_ptr_array_unref(config->cdroms);
     g_ptr_array_unref(config->devices);
     g_ptr_array_unref(config->initrds);
+    g_ptr_array_unref(config->publish);
     g_free(config);
 }
 

@@ -31,6 +31,8 @@ struct config {
     char *append;
     bool multiboot;
     bool headless, throwaway, hpet;
+    char *net;          /* what the network card leads to: machine/nic.h */
+    GPtrArray *publish; /* char *: published ports, [ADDRESS:]HOST:GUEST[/udp] */
     char *serial;       /* stdio, pty, none or a file */
     char *console;      /* what leads there: "serial" or "virtio" */
     GPtrArray *devices; /* char *: CLASS[,option=value]... */

@@ -184,12 +184,12 @@ static json_t *method_info(struct client *c, const json_t *params, GError **erro
 {
     const struct config *config = machine_config(c->control->machine);
     (void)params, (void)error;
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:o*}", "name", config->name,
-                     "state", state_word(c->control->machine), "why",
-                     machine_why(c->control->machine), "pid", (int)getpid(), "memory",
-                     (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
-                     (int)display_viewers(c->control->display), "typing",
-                     typist_busy(c->control->typist), "guest-memory", guest_memory(c));
+    return json_pack(
+        "{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s*, s:o*}", "name", config->name, "state",
+        state_word(c->control->machine), "why", machine_why(c->control->machine), "pid",
+        (int)getpid(), "memory", (json_int_t)config->memory, "cpus", (json_int_t)config->cpus,
+        "viewers", (int)display_viewers(c->control->display), "typing",
+        typist_busy(c->control->typist), "net", config->net, "guest-memory", guest_memory(c));
 }
 
 static void kill_machine(struct machine *machine)
@@ -364,12 +364,23 @@ static bool set_terminal(struct client *c, const json_t *value, GError **error)
     return true;
 }
 
+static bool set_net(struct client *c, const json_t *value, GError **error)
+{
+    const char *word = json_string_value(value);
+    bool in = word && !strcmp(word, "on");
+    if (!in && (!word || strcmp(word, "off")))
+        return hv_fail(error, HV_USAGE, "net: \"on\" or \"off\" is wanted");
+    return machine_set_cable(c->control->machine, in, error);
+}
+
 static json_t *method_set(struct client *c, const json_t *params, GError **error)
 {
     static const struct {
         const char *key;
         bool (*set)(struct client *c, const json_t *value, GError **error);
-    } things[] = { { "cd", set_cd }, { "memory", set_memory }, { "terminal", set_terminal } };
+    } things[] = {
+        { "cd", set_cd }, { "memory", set_memory }, { "net", set_net }, { "terminal", set_terminal }
+    };
     const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     const char *key = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)params));
     if (!key || json_object_size(params) != 1) {
@@ -377,7 +388,7 @@ static json_t *method_set(struct client *c, const json_t *params, GError **error
         return NULL;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(things); i++) {
-        if (!strcmp(key, things[i].key))
+        if (!strcmp(things[i].key, key))
             return things[i].set(c, json_object_get(params, key), error) ? json_object() : NULL;
         keys[i] = things[i].key;
     }

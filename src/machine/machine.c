@@ -467,6 +467,21 @@ bool machine_insert(struct machine *m, struct disk *disk, GError **error)
     return true;
 }
 
+bool machine_set_cable(struct machine *m, bool in, GError **error)
+{
+    bool found = false;
+    for (guint i = 0; i < m->pc.devices->len; i++) {
+        struct device *dev = g_ptr_array_index(m->pc.devices, i);
+        if (!dev->class->set_cable)
+            continue;
+        g_mutex_lock(&dev->lock);
+        dev->class->set_cable(dev, in);
+        g_mutex_unlock(&dev->lock);
+        found = true;
+    }
+    return found || hv_fail(error, HV_WRONG_STATE, "it has no network card");
+}
+
 /* --- mail ----------------------------------------------------------------------------------- */
 
 static void guest_ejected(struct machine *m)

@@ -33,6 +33,8 @@ struct machine_files {
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */
     struct host_stream *firmware_log; /* port 0x402 */
     struct host_socket *vsock;        /* the host's side of virtio-vsock */
+    int net, capture; /* what the network card leads to, and a file for its packets; -1: nothing */
+    bool net_tap;     /* it is a tap device */
     int images; /* where it writes the identities of its disks when they change; -1: nowhere */
 };
 
@@ -68,6 +70,9 @@ bool machine_eject(struct machine *machine, GError **error);
 /* Puts a read-only disk into the first CD drive, in place of what is there. It is the machine's
  * from then on; on failure it stays the caller's. */
 bool machine_insert(struct machine *machine, struct disk *disk, GError **error);
+
+/* The cable of the network card goes in or out. */
+bool machine_set_cable(struct machine *machine, bool in, GError **error);
 
 /* A counter that moves with every disk request (the lamp). Any thread. */
 uint32_t machine_disk_activity(struct machine *machine);

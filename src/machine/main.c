@@ -312,6 +312,9 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
         .images = file_named(&files, "images"),
         .vsock = socket_on(&files, "vsock"),
+        .net = file_named(&files, "net"),
+        .net_tap = config->net && g_str_has_prefix(config->net, "tap="),
+        .capture = file_named(&files, "pcap"),
     };
     if (!open_drives(parts.drives, &files, config->throwaway, error))
         return false;

@@ -76,8 +76,13 @@ static json_t *method_publish(struct net_view *view, const json_t *params, GErro
     struct port port;
     struct ports with = *view->ports;
     const char *text = rule_of(params, error);
-    if (!text || !port_parse(text, &port, error) || !ports_add(&with, &port, error) ||
-        !slirp_net_open(view->net, &port, error))
+    if (!text || !port_parse(text, &port, error))
+        return NULL;
+    if (port.udp && view->restricted) { /* libslirp would drop the guest's answers */
+        hv_fail(error, HV_USAGE, "port %s: with restrict, only TCP ports can be published", text);
+        return NULL;
+    }
+    if (!ports_add(&with, &port, error) || !slirp_net_open(view->net, &port, error))
         return NULL;
     *view->ports = with;
     ports_save(view->ports, view->ports_fd);

@@ -2,6 +2,8 @@
  * bytes are read and written through get16 and its like, for nothing is aligned. */
 #include "net/packet.h"
 
+#include "net/segment.h"
+
 #include <string.h>
 
 enum { TYPE_AT = 12, ARP = 0x0806, IPV4 = 0x0800, IPV6 = 0x86dd };
@@ -74,44 +76,9 @@ static void put16(uint8_t *at, unsigned value)
     at[1] = (uint8_t)value;
 }
 
-static uint16_t memory16(const uint8_t *at)
-{
-    uint16_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
 static void put_memory16(uint8_t *at, uint16_t value)
 {
     memcpy(at, &value, sizeof value);
-}
-
-/* --- checksums ------------------------------------------------------------------------------ */
-
-/* Sums of whole words in memory order come out in memory order (RFC 1071 section 2). */
-uint64_t packet_sum(uint64_t sum, const void *bytes, size_t length)
-{
-    const uint8_t *at = bytes;
-    uint64_t sums[4] = { 0 };
-    for (; length >= 16; length -= 16, at += 16) {
-        uint32_t words[4];
-        memcpy(words, at, sizeof words);
-        for (unsigned i = 0; i < 4; i++)
-            sums[i] += words[i];
-    }
-    sum += sums[0] + sums[1] + sums[2] + sums[3];
-    for (; length >= 2; length -= 2, at += 2)
-        sum += memory16(at);
-    if (length)
-        sum += memory16((const uint8_t[]){ *at, 0 });
-    return sum;
-}
-
-uint16_t packet_fold(uint64_t sum)
-{
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
 }
 
 /* --- what a frame holds --------------------------------------------------------------------- */
@@ -127,10 +94,10 @@ struct parts {
 static uint64_t pseudo_sum(const struct parts *p)
 {
     uint64_t sum =
-        p->v6 ? packet_sum(0, p->ip + IP6_SOURCE, 32) : packet_sum(0, p->ip + IP4_SOURCE, 8);
+        p->v6 ? checksum_add(0, p->ip + IP6_SOURCE, 32) : checksum_add(0, p->ip + IP4_SOURCE, 8);
     uint8_t tail[4] = { 0, (uint8_t)p->protocol };
     put16(tail + 2, (unsigned)p->length);
-    return packet_sum(sum, tail, sizeof tail);
+    return checksum_add(sum, tail, sizeof tail);
 }
 
 static uint8_t *checksum_of(const struct parts *p)
@@ -142,14 +109,14 @@ static uint8_t *checksum_of(const struct parts *p)
 static void write_checksum(const struct parts *p)
 {
     put_memory16(checksum_of(p), 0);
-    uint16_t sum = (uint16_t)~packet_fold(packet_sum(pseudo_sum(p), p->upper, p->length));
+    uint16_t sum = checksum_fold(checksum_add(pseudo_sum(p), p->upper, p->length));
     put_memory16(checksum_of(p), sum || p->protocol == TCP ? sum : 0xffff); /* 0: there is none */
 }
 
 static void write_ip4_checksum(uint8_t *ip)
 {
     put16(ip + IP4_SUM, 0);
-    put_memory16(ip + IP4_SUM, (uint16_t)~packet_fold(packet_sum(0, ip, IP4_SIZE)));
+    put_memory16(ip + IP4_SUM, checksum_fold(checksum_add(0, ip, IP4_SIZE)));
 }
 
 static bool find_ip4(struct parts *p, size_t left)
@@ -490,7 +457,7 @@ static void lower_mss(const struct packet_flows *flows, const struct parts *p)
 static struct net_header segment_header(const uint8_t *frame, const struct parts *p, unsigned mss)
 {
     size_t start = (size_t)(p->upper - frame);
-    put_memory16(checksum_of(p), packet_fold(pseudo_sum(p)));
+    put_memory16(checksum_of(p), (uint16_t)~checksum_fold(pseudo_sum(p)));
     return (struct net_header){
         .flags = NET_NEEDS_CHECKSUM,
         .segment_type = p->v6 ? NET_TCP6 : NET_TCP4,

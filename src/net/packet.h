@@ -46,7 +46,3 @@ bool packet_from_guest(struct packet_flows *flows, struct net_header header, uin
 /* A frame of libslirp, which is changed on the way: to the sink, whole or in IP fragments. */
 void packet_to_guest(struct packet_flows *flows, uint8_t *frame, size_t length,
                      const struct packet_sink *sink);
-
-/* The Internet checksum's sum of bytes (RFC 1071), added to `sum`; and the checksum of a sum. */
-uint64_t packet_sum(uint64_t sum, const void *bytes, size_t length);
-uint16_t packet_fold(uint64_t sum); /* in the order of the bytes in memory */

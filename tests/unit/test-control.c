@@ -28,7 +28,7 @@ static struct {
     struct device keyboard, display;
     struct board board;
     unsigned presses, resets, keys;
-    bool has_cd, no_drive;
+    bool has_cd, no_drive, cable_out;
     GPtrArray *devices;
     uint64_t memory; /* as wished */
     bool deaf;       /* no balloon driver */
@@ -120,6 +120,13 @@ bool machine_eject(struct machine *machine, GError **error)
 {
     (void)machine;
     return fake.has_cd || hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+}
+
+bool machine_set_cable(struct machine *machine, bool in, GError **error)
+{
+    (void)machine, (void)error;
+    fake.cable_out = !in;
+    return true;
 }
 
 bool machine_insert(struct machine *machine, struct disk *disk, GError **error)

@@ -180,6 +180,45 @@ static void large_datagram(void)
     net_guest_free(g);
 }
 
+/* A datagram from the host through a published port; whether the guest's answer comes back. */
+static bool visit_udp(struct net_guest *g, uint16_t port)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET,
+                              .sin_addr = { htonl(INADDR_LOOPBACK) },
+                              .sin_port = htons(port) };
+    int host = socket(AF_INET, SOCK_DGRAM, 0);
+    char text[8] = "";
+    uint8_t frame[100], answer[8 + 4] = { 0 };
+    g_assert_cmpint(sendto(host, "ask", 3, 0, (struct sockaddr *)&to, sizeof to), ==, 3);
+    do
+        g_assert_true(net_guest_receive(g, 2000));
+    while (g->frame[14 + 9] != 17);
+    const uint8_t *udp = g->frame + 34;
+    g_assert_cmpuint(net_get16(udp + 2), ==, 53);
+    g_assert_cmpmem(udp + 8, 3, "ask", 3);
+    memcpy(answer, udp + 2, 2);
+    memcpy(answer + 2, udp, 2);
+    net_put16(answer + 4, sizeof answer);
+    memcpy(answer + 8, "here", 4);
+    size_t length = net_ip4(g, frame, 17, net_get32(g->frame + 30), net_get32(g->frame + 26),
+                            answer, sizeof answer);
+    net_guest_send(g, NULL, frame, length);
+    struct pollfd wait = { host, POLLIN, 0 };
+    bool came = poll(&wait, 1, 500) == 1 && recv(host, text, sizeof text, 0) == 4;
+    close(host);
+    return came;
+}
+
+static void published_udp(void)
+{
+    uint16_t port = free_port();
+    g_autofree char *rules = g_strdup_printf("%u:53/udp\n", port);
+    struct net_guest *g = start(rules, false);
+    g_assert_true(visit_udp(g, port));
+    g_assert_true(visit_udp(g, port));
+    net_guest_free(g);
+}
+
 static unsigned open_fds(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)pid);
@@ -370,6 +409,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/from-host", from_host);
     g_test_add_func("/net/to-host", to_host);
     g_test_add_func("/net/large-datagram", large_datagram);
+    g_test_add_func("/net/published-udp", published_udp);
     g_test_add_func("/net/port-changes", port_changes);
     g_test_add_func("/net/port-in-use", port_in_use);
     g_test_add_func("/net/restricted", restricted);

@@ -1,0 +1,329 @@
+/* The network of a machine; see network.h. hv-net gets descriptors only, as the machine does. */
+#include "cli/network.h"
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "net/ports.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- what was asked for --------------------------------------------------------------------- */
+
+static bool collect_ports(const struct config *config, struct ports *ports, GError **error)
+{
+    *ports = (struct ports){ .count = 0 };
+    for (guint i = 0; i < config->publish->len; i++) {
+        struct port port;
+        if (!port_parse(g_ptr_array_index(config->publish, i), &port, error) ||
+            !ports_add(ports, &port, error)) {
+            g_prefix_error(error, "--publish: ");
+            return false;
+        }
+    }
+    return true;
+}
+
+bool network_resolve(struct config *config, GError **error)
+{
+    g_auto(nic_settings) nic = { .kind = NIC_NONE };
+    struct ports ports;
+    if (!nic_parse(config->net ? config->net : "user", &nic, error) ||
+        !collect_ports(config, &ports, error))
+        return false;
+    if (ports.count && nic.kind != NIC_USER)
+        return hv_fail(error, HV_USAGE,
+                       "--publish is for the network \"user\"; on any other, the guest has an "
+                       "address of its own");
+    if (nic.kind != NIC_NONE && !nic.has_mac)
+        nic_name_mac(&nic, config->name);
+    for (unsigned i = 0; nic.restricted && i < ports.count; i++)
+        if (ports.list[i].udp) /* libslirp would drop the guest's answers */
+            return hv_fail(error, HV_USAGE,
+                           "--publish %s: with restrict, only TCP ports can be published",
+                           (char *)g_ptr_array_index(config->publish, i));
+    g_free(config->net);
+    config->net = nic_format(&nic);
+    for (unsigned i = 0; i < ports.count; i++) {
+        char text[PORT_TEXT];
+        port_format(&ports.list[i], text);
+        g_free(config->publish->pdata[i]);
+        config->publish->pdata[i] = g_strdup(text);
+    }
+    return true;
+}
+
+static struct nic nic_of(const struct config *config)
+{
+    struct nic nic = { .kind = NIC_NONE };
+    if (config->net)
+        nic_parse(config->net, &nic, NULL);
+    return nic;
+}
+
+bool network_has_control(const struct config *config)
+{
+    g_auto(nic_settings) nic = nic_of(config);
+    return nic.kind == NIC_USER;
+}
+
+/* --- hv-net --------------------------------------------------------------------------------- */
+
+/* A descriptor for hv-net, as the argument that names it. */
+struct pass {
+    const char *name;
+    int fd;
+};
+
+/* Starts hv-net in a role, with descriptors and further words; those that are left NULL end the
+ * list. `quiet`: it outlives hv and has no use for its terminal. */
+static bool start_net(const char *role, const struct pass passes[4], const char *const words[3],
+                      bool quiet, GError **error)
+{
+    g_autofree char *program = program_path("hv-net");
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(argv, g_strdup("hv-net"));
+    g_ptr_array_add(argv, g_strdup(role));
+    for (unsigned i = 0; i < 4 && passes[i].name; i++)
+        g_ptr_array_add(argv, g_strdup_printf("%s=%d", passes[i].name, passes[i].fd));
+    for (unsigned i = 0; i < 3 && words[i]; i++)
+        g_ptr_array_add(argv, g_strdup(words[i]));
+    g_ptr_array_add(argv, NULL);
+    if (!g_file_test(program, G_FILE_TEST_IS_EXECUTABLE))
+        return hv_fail(error, HV_FAILED, "%s: is not installed; --net none runs without it",
+                       program);
+    pid_t pid = fork();
+    if (pid < 0)
+        return hv_fail(error, HV_HOST, "%s cannot be started: %s", program, g_strerror(errno));
+    if (pid > 0)
+        return true;
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setsid(); /* a Ctrl-C in the terminal is for hv */
+    int null = quiet ? open("/dev/null", O_RDWR) : -1;
+    for (int i = 0; null >= 0 && i < 3; i++)
+        dup2(null, i);
+    for (unsigned i = 0; i < 4 && passes[i].name; i++)
+        fcntl(passes[i].fd, F_SETFD, 0);
+    execv(program, (char **)argv->pdata);
+    _exit(127);
+}
+
+/* The rules, in memory that outlives those who serve them. */
+static int ports_file(const struct config *config)
+{
+    struct ports ports;
+    int fd = memfd_create("ports", MFD_CLOEXEC);
+    collect_ports(config, &ports, NULL); /* resolved: they are right */
+    if (fd >= 0 && ftruncate(fd, PORTS_PAGE) == 0)
+        ports_save(&ports, fd);
+    return fd;
+}
+
+static bool open_user(struct network *n, const struct config *config, const struct nic *nic,
+                      int control, GError **error)
+{
+    int frames[2] = { -1, -1 }, ready[2] = { -1, -1 }, ports = ports_file(config);
+    bool waits = config->publish->len > 0;
+    const enum __socket_type type = SOCK_SEQPACKET | SOCK_CLOEXEC;
+    bool ok = ports >= 0 && socketpair(AF_UNIX, type, 0, frames) == 0 &&
+              (!waits || socketpair(AF_UNIX, type, 0, ready) == 0);
+    if (!ok)
+        hv_fail(error, HV_HOST, "the network cannot be opened: %s", g_strerror(errno));
+    const struct pass passes[4] = {
+        { "frames", frames[1] },
+        { "control", control },
+        { "ports", ports },
+        { waits ? "ready" : NULL, ready[1] },
+    };
+    g_autofree char *name = g_strconcat("name=", config->name, NULL);
+    const char *const words[3] = { name, nic->restricted ? "restrict" : NULL };
+    ok = ok && start_net("keep", passes, words, false, error);
+    const int done[] = { frames[1], ready[1], ports };
+    for (unsigned i = 0; i < G_N_ELEMENTS(done); i++)
+        if (done[i] >= 0)
+            close(done[i]);
+    n->frames = frames[0];
+    n->ready = ready[0];
+    return ok;
+}
+
+bool network_ready(struct network *n, GError **error)
+{
+    if (n->ready < 0)
+        return true;
+    char text[4096];
+    ssize_t length = recv(n->ready, text, sizeof text, 0);
+    json_t *answer = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
+    int status = HV_FAILED;
+    const char *message = "hv-net ended without a word";
+    json_unpack(answer, "{s:i, s:s}", "status", &status, "message", &message);
+    if (status != HV_OK)
+        hv_fail(error, CLAMP(status, HV_FAILED, HV_CRASHED), "--publish: %s", message);
+    json_decref(answer);
+    close(n->ready);
+    n->ready = -1;
+    return status == HV_OK;
+}
+
+/* --- tap ------------------------------------------------------------------------------------ */
+
+static bool tap_failed(const char *name, int why, GError **error)
+{
+    if (why == EPERM || why == EACCES)
+        return hv_fail(error, HV_HOST,
+                       "--net tap=%s: you may not use it: an administrator can give it to you "
+                       "(sudo ip tuntap add %s mode tap user %s)",
+                       name, name, g_get_user_name());
+    if (why == EBUSY)
+        return hv_fail(error, HV_WRONG_STATE, "--net tap=%s: another program uses it", name);
+    if (why == EINVAL)
+        return hv_fail(error, HV_USAGE, "--net tap=%s: this is no tap device", name);
+    return hv_fail(error, HV_HOST, "--net tap=%s: %s", name, g_strerror(why));
+}
+
+static bool open_tap(struct network *n, const char *name, GError **error)
+{
+    struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+    int header = 12; /* struct net_header */
+    if (strlen(name) >= sizeof request.ifr_name || strpbrk(name, "/% \t"))
+        return hv_fail(error, HV_USAGE, "--net tap=%s: this is no name of a device", name);
+    g_strlcpy(request.ifr_name, name, sizeof request.ifr_name);
+    n->frames = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (n->frames < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV))
+        return hv_fail(error, HV_HOST,
+                       "--net tap=%s: /dev/net/tun: this host has no tap devices (modprobe tun)",
+                       name);
+    if (n->frames < 0)
+        return hv_fail(error, HV_HOST, "--net tap=%s: /dev/net/tun: %s", name, g_strerror(errno));
+    if (ioctl(n->frames, TUNSETIFF, &request) < 0 || ioctl(n->frames, TUNSETVNETHDRSZ, &header) < 0)
+        return tap_failed(name, errno, error);
+    return true;
+}
+
+/* --- socket --------------------------------------------------------------------------------- */
+
+static bool socket_failed(const char *path, const char *why, GError **error)
+{
+    return hv_fail(error, HV_FAILED, "--net socket=%s: %s", path, why);
+}
+
+/* Waits its turn: who starts a hub, connects to one or ends one does so alone. */
+static bool take_lock(int folder)
+{
+    enum { TRIES = 500, TRY_US = 10000 };
+    for (unsigned i = 0; i < TRIES; i++) {
+        if (flock(folder, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        g_usleep(TRY_US);
+    }
+    return false;
+}
+
+/* A hub at the address, where nobody listens. It gets an opening of the folder of its own: a lock
+ * belongs to the opening. */
+static bool start_hub(const struct sockaddr_un *address, const char *folder_path, GError **error)
+{
+    const char *path = address->sun_path;
+    struct stat info;
+    if (lstat(path, &info) == 0 && !S_ISSOCK(info.st_mode))
+        return socket_failed(path, "there is something else than a socket", error);
+    unlink(path); /* its hub is dead */
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    mode_t mask = umask(0177);
+    bool ok = listener >= 0 && folder >= 0 &&
+              bind(listener, (const struct sockaddr *)address, sizeof *address) == 0 &&
+              listen(listener, 64) == 0;
+    umask(mask);
+    if (!ok)
+        socket_failed(path, g_strerror(errno), error);
+    g_autofree char *word = g_strconcat("path=", path, NULL);
+    const struct pass passes[4] = { { "listener", listener }, { "folder", folder } };
+    const char *const words[3] = { word };
+    ok = ok && start_net("hub", passes, words, true, error);
+    if (listener >= 0)
+        close(listener);
+    if (folder >= 0)
+        close(folder);
+    return ok;
+}
+
+static bool join(struct network *n, const struct sockaddr_un *address, const char *folder_path,
+                 GError **error)
+{
+    const struct sockaddr *to = (const struct sockaddr *)address;
+    n->frames = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (n->frames < 0)
+        return socket_failed(address->sun_path, g_strerror(errno), error);
+    if (connect(n->frames, to, sizeof *address) == 0)
+        return true;
+    if (errno == EPROTOTYPE)
+        return socket_failed(address->sun_path, "another program listens there", error);
+    if (errno != ENOENT && errno != ECONNREFUSED)
+        return socket_failed(address->sun_path, g_strerror(errno), error);
+    if (!start_hub(address, folder_path, error))
+        return false;
+    return connect(n->frames, to, sizeof *address) == 0 ||
+           socket_failed(address->sun_path, g_strerror(errno), error);
+}
+
+static bool open_socket(struct network *n, const char *given, GError **error)
+{
+    g_autofree char *path = g_canonicalize_filename(given, NULL);
+    g_autofree char *folder_path = g_path_get_dirname(path);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (g_strlcpy(address.sun_path, path, sizeof address.sun_path) >= sizeof address.sun_path)
+        return hv_fail(error, HV_USAGE, "--net socket=%s: too long for a socket", given);
+    int folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return socket_failed(given, g_strerror(errno), error);
+    bool ok = take_lock(folder) ? join(n, &address, folder_path, error)
+                                : hv_fail(error, HV_TIMED_OUT, "--net socket=%s: %s stays locked",
+                                          given, folder_path);
+    close(folder); /* and the lock with it */
+    return ok;
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
+static bool open_capture(struct network *n, const char *path, GError **error)
+{
+    n->capture = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    return n->capture >= 0 ||
+           hv_fail(error, HV_FAILED, "--net: pcap=%s: %s", path, g_strerror(errno));
+}
+
+bool network_open(struct network *network, const struct config *config, int control, GError **error)
+{
+    g_auto(nic_settings) nic = nic_of(config);
+    *network = (struct network){ -1, -1, -1 };
+    if (nic.capture && !open_capture(network, nic.capture, error))
+        return false;
+    switch (nic.kind) {
+    case NIC_USER:
+        return open_user(network, config, &nic, control, error);
+    case NIC_TAP:
+        return open_tap(network, nic.target, error);
+    case NIC_SOCKET:
+        return open_socket(network, nic.target, error);
+    case NIC_NONE:
+        return true;
+    }
+    return false;
+}

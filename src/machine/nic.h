@@ -1,0 +1,30 @@
+/* What a machine's network interface leads to, as the user asked for it:
+ *
+ *   none | user[,restrict] | tap=NAME | socket=PATH, then [,mac=MAC][,model=MODEL][,pcap=FILE]
+ *
+ * hv opens what it names, hv-vmm makes the card. One thread. */
+#pragma once
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum nic_kind { NIC_NONE, NIC_USER, NIC_TAP, NIC_SOCKET };
+
+typedef struct nic nic_settings; /* for g_auto */
+struct nic {
+    enum nic_kind kind;
+    char *target;  /* of tap: the device; of socket: the path */
+    char *model;   /* "virtio", "e1000"; NULL: whatever suits */
+    char *capture; /* a file for every packet; NULL: none */
+    uint8_t mac[6];
+    bool has_mac, restricted;
+};
+
+/* On failure there is nothing to clear. */
+bool nic_parse(const char *text, struct nic *nic, GError **error);
+void nic_clear(struct nic *nic);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(nic_settings, nic_clear)
+/* As nic_parse reads it, with all that has been decided. */
+char *nic_format(const struct nic *nic);
+/* The address of a machine's card: the same for the same name, and locally administered. */
+void nic_name_mac(struct nic *nic, const char *machine);

@@ -55,18 +55,22 @@ static void leave(struct hub *hub, unsigned client)
             hub->stations[i].client = 0;
 }
 
+/* All who wait: what is said from now on, they hear. */
 static void greet(struct hub *hub)
 {
-    int fd = fds_accept(hub->listener);
-    hub->resting = fd == FDS_NONE_LEFT;
-    for (unsigned i = 0; fd >= 0 && i < CLIENTS; i++)
-        if (hub->clients[i].fd < 0) {
-            outbox_init(&hub->clients[i], fd);
-            hub->count++;
-            return;
+    int fd;
+    while ((fd = fds_accept(hub->listener)) >= 0) {
+        unsigned place = 0;
+        while (place < CLIENTS && hub->clients[place].fd >= 0)
+            place++;
+        if (place == CLIENTS) {
+            close(fd);
+            continue;
         }
-    if (fd >= 0)
-        close(fd);
+        outbox_init(&hub->clients[place], fd);
+        hub->count++;
+    }
+    hub->resting = fd == FDS_NONE_LEFT;
 }
 
 /* A packet of a client, to the client where its target is or, when that is unknown or many, to all
@@ -128,6 +132,8 @@ static void turn(struct hub *hub, int timeout)
     hub->resting = false;
     if (poll(fds, CLIENTS + 1, timeout) < 0)
         return;
+    if (fds[CLIENTS].revents)
+        greet(hub);
     for (unsigned i = 0; i < CLIENTS; i++) {
         if (hub->clients[i].fd >= 0 && fds[i].revents & POLLOUT)
             hub->clients[i].blocked = false;
@@ -138,8 +144,6 @@ static void turn(struct hub *hub, int timeout)
     for (unsigned i = 0; i < CLIENTS; i++)
         if (hub->clients[i].fd >= 0 && hub->clients[i].count && !hub->clients[i].blocked)
             outbox_flush(&hub->clients[i]);
-    if (fds[CLIENTS].revents)
-        greet(hub);
 }
 
 void hub_serve(int listener, int folder, const char *path)

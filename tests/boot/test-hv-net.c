@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char *hv_net(void)
@@ -399,6 +401,105 @@ static void idle(void)
     net_guest_free(g);
 }
 
+/* --- a switch between machines -------------------------------------------------------------- */
+
+struct hub {
+    char *dir, *path;
+    pid_t pid;
+};
+
+static int dial(const struct hub *hub)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    g_strlcpy(address.sun_path, hub->path, sizeof address.sun_path);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof address), ==, 0);
+    return fd;
+}
+
+static void hub_start(struct hub *hub)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    hub->dir = g_dir_make_tmp("hv-hub.XXXXXX", NULL);
+    hub->path = g_build_filename(hub->dir, "lab", NULL);
+    g_strlcpy(address.sun_path, hub->path, sizeof address.sun_path);
+    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+    int folder = open(hub->dir, O_RDONLY | O_DIRECTORY);
+    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
+    g_assert_cmpint(listen(listener, 16), ==, 0);
+    hub->pid = fork();
+    if (hub->pid == 0) {
+        char words[2][32];
+        g_autofree char *path = g_strconcat("path=", hub->path, NULL);
+        g_snprintf(words[0], 32, "listener=%d", listener);
+        g_snprintf(words[1], 32, "folder=%d", folder);
+        execl(hv_net(), "hv-net", "hub", words[0], words[1], path, NULL);
+        _exit(127);
+    }
+    close(listener);
+    close(folder);
+}
+
+static void say(int fd, uint8_t to, uint8_t from, size_t length)
+{
+    uint8_t packet[70000] = { 0 };
+    memset(packet + 12, to, 6);
+    packet[12 + 6] = 2;
+    packet[12 + 11] = from;
+    if (to != 0xff) {
+        memset(packet + 12, 0, 6);
+        packet[12] = 2;
+        packet[12 + 5] = to;
+    }
+    g_assert_cmpint(send(fd, packet, length, 0), ==, (ssize_t)length);
+}
+
+/* The next packet's source, or -1 when none comes. */
+static int hears(int fd, size_t length)
+{
+    uint8_t packet[70000];
+    struct pollfd wait = { fd, POLLIN, 0 };
+    if (poll(&wait, 1, 100) < 1)
+        return -1;
+    g_assert_cmpint(recv(fd, packet, sizeof packet, 0), ==, (ssize_t)length);
+    return packet[12 + 11];
+}
+
+static void between_machines(void)
+{
+    struct hub hub;
+    hub_start(&hub);
+    int a = dial(&hub), b = dial(&hub), c = dial(&hub);
+    say(a, 0xff, 1, 60); /* to all */
+    g_assert_cmpint(hears(b, 60), ==, 1);
+    g_assert_cmpint(hears(c, 60), ==, 1);
+    g_assert_cmpint(hears(a, 60), ==, -1);
+    say(b, 1, 2, NET_PACKET_MAX); /* to who is known, in the largest packet */
+    g_assert_cmpint(hears(a, NET_PACKET_MAX), ==, 2);
+    g_assert_cmpint(hears(c, 0), ==, -1);
+    say(c, 9, 3, 60); /* to who is not */
+    g_assert_cmpint(hears(a, 60), ==, 3);
+    g_assert_cmpint(hears(b, 60), ==, 3);
+    say(a, 0xff, 1, 12 + 13); /* no frame */
+    g_assert_cmpint(hears(b, 0), ==, -1);
+    /* One that reads nothing loses packets; the others go on. */
+    for (unsigned i = 0; i < 1000; i++) {
+        say(a, 0xff, 1, 5000);
+        while (hears(b, 5000) != 1)
+            ;
+    }
+    close(c);
+    close(a);
+    close(b);
+    int status;
+    g_assert_cmpint(waitpid(hub.pid, &status, 0), ==, hub.pid);
+    g_assert_cmpint(status, ==, 0);
+    g_assert_false(g_file_test(hub.path, G_FILE_TEST_EXISTS));
+    rmdir(hub.dir);
+    g_free(hub.dir);
+    g_free(hub.path);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -415,6 +516,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/restricted", restricted);
     g_test_add_func("/net/deaf-guest", deaf_guest);
     g_test_add_func("/net/idle", idle);
+    g_test_add_func("/net/between-machines", between_machines);
     g_test_add_func("/net/killed", killed);
     g_test_add_func("/net/published", published);
     return g_test_run();

@@ -349,6 +349,63 @@ holds 'readonly leaves the image as it is' cmp disk.img before.img
 says 'without them the guest writes' 32 '' "$HV" run "${disk[@]}" disk.img
 if cmp -s disk.img before.img; then not_ok 'and the image has it' ''; else ok 'and the image has it'; fi
 
+# --- the network --------------------------------------------------------------------------------
+
+says 'an unknown network' $USAGE 'none, user, tap=NAME or socket=PATH.*did you mean "user"' "$HV" run "${idle[@]}" --net usr
+says 'an unknown key of it' $USAGE 'unknown key "retrict"; did you mean "restrict"' "$HV" run "${idle[@]}" --net user,retrict
+says 'a wrong MAC' $USAGE 'six bytes' "$HV" run "${idle[@]}" --net user,mac=52:54:00
+says 'a MAC of many cards' $USAGE 'of many cards' "$HV" run "${idle[@]}" --net user,mac=01:00:5e:00:00:01
+says 'an unknown card' $USAGE '"virtio" or "e1000"' "$HV" run "${idle[@]}" --net user,model=ne2000
+says 'restrict of another network' $USAGE 'restrict is for' "$HV" run "${idle[@]}" --net socket=lab,restrict
+says 'a tap device without a name' $USAGE 'tap=NAME' "$HV" run "${idle[@]}" --net tap
+says 'a tap device that cannot be one' $USAGE 'no name of a device' "$HV" run "${idle[@]}" --net tap=a/b
+says 'a capture that cannot be written' $FAILED 'pcap=/none/x: No such file' "$HV" run "${idle[@]}" --net user,pcap=/none/x
+says 'a meeting point nowhere' $FAILED 'socket=/none/lab: No such file' "$HV" run "${idle[@]}" --net socket=/none/lab
+echo mine >file
+says 'a meeting point that is a file' $FAILED 'something else than a socket' "$HV" run "${idle[@]}" --net socket=file
+holds 'it is left alone' grep -q mine file
+says 'a rule without a guest port' $USAGE 'HOST:GUEST' "$HV" run "${idle[@]}" -p 8080
+says 'a rule with an address that is none' $USAGE '"nowhere" is no IPv4 address' "$HV" run "${idle[@]}" -p nowhere:80:80
+says 'an address of another host' $HOST 'does not have that address' "$HV" run "${idle[@]}" -p 192.0.2.1:8000:80
+says 'a rule twice' $WRONG_STATE 'published already' "$HV" run "${idle[@]}" -p 8000:80 -p 8000:81
+says 'ports of a network that needs none' $USAGE 'for the network "user"' "$HV" run "${idle[@]}" --net none -p 8000:80
+
+start ported "${idle[@]}" -p 127.0.0.1:38080:80
+ported() { "$HV" info ported | grep -q "$1"; }
+holds 'hv info lists the port' ported '127.0.0.1:38080:80/tcp'
+says 'a port in use' $WRONG_STATE 'another program of this host uses TCP port 38080' \
+    "$HV" run "${idle[@]}" --name second -p 38080:80
+holds 'another is added' "$HV" set ported port+=0.0.0.0:38081:53/udp
+holds 'and listed' ported '0.0.0.0:38081:53/udp'
+says 'the same again' $WRONG_STATE 'published already' "$HV" set ported port+=38080:81
+says 'a wrong one' $USAGE 'HOST:GUEST' "$HV" set ported port+=80
+says 'taking one away that is not there' $WRONG_STATE 'not published' "$HV" set ported port-=4000
+holds 'taking one away' "$HV" set ported port-=38080
+if ported 38080; then not_ok 'it is gone' ''; else ok 'it is gone'; fi
+serving() { "$HV" info ported | sed -n '/"network"/,$s/.*"pid": \([0-9]*\).*/\1/p'; }
+was=$(serving)
+kill -9 "$was"
+again() { [ -n "$(serving)" ] && [ "$(serving)" != "$was" ]; }
+holds 'hv-net killed: another comes' eventually again
+holds 'hv-net killed: the machine goes on' is ported state running
+holds 'hv-net killed: its ports stay' ported '0.0.0.0:38081:53/udp'
+was=$(serving)
+"$HV" stop ported --kill
+ends 'the machine ends' "$pid" 0
+holds 'and hv-net with it' eventually gone "$was"
+
+start one "${idle[@]}" --net socket=lab
+first=$pid
+holds 'machines meet' test -S lab
+start two "${idle[@]}" --net socket=lab
+says 'their network has no ports' $WRONG_STATE 'not the network "user"' "$HV" set one port+=38080:80
+"$HV" stop one --kill
+ends 'the first leaves' "$first" 0
+holds 'the network stays' test -S lab
+"$HV" stop two --kill
+ends 'the last leaves' "$pid" 0
+holds 'the network ends' eventually test ! -e lab
+
 # --- signals ----------------------------------------------------------------------------------
 
 # signal_twice TITLE PID: the idle guest does not hear its power button, the second pulls the plug.

@@ -19,8 +19,20 @@ enum {
     CAP_MORE = 16
 };
 enum { CFG_COMMON = 1, CFG_NOTIFY, CFG_ISR, CFG_DEVICE };
-/* Descriptors (section 2.7.5). */
-enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4, USED_NO_NOTIFY = 1 };
+/* Descriptors (sections 2.7.5 and 2.8.13), suppression (2.7.6, 2.7.8, 2.8.14). */
+enum {
+    DESC_NEXT = 1,
+    DESC_WRITE = 2,
+    DESC_INDIRECT = 4,
+    DESC_AVAIL = 1 << 7,
+    DESC_USED = 1 << 15,
+    USED_NO_NOTIFY = 1,
+    AVAIL_NO_INTERRUPT = 1,
+    WRAP = 1 << 15,
+    EVENTS_ON = 0,
+    EVENTS_OFF = 1,
+    EVENTS_AT = 2,
+};
 
 struct desc {
     le64 address;
@@ -119,11 +131,18 @@ void driver_get(struct driver *driver, uint64_t at, void *data, size_t length)
     g_assert_true(guest_read(driver->rig->board.guest, GPA(at), data, length));
 }
 
+/* Members that the other side may look at meanwhile (indices, flags): in order with what was put
+ * before, or is got after. */
+static uint16_t *shared(struct driver *driver, uint64_t at)
+{
+    void *host = guest_ram_host(driver->rig->board.guest, GPA(at), sizeof(uint16_t));
+    g_assert_nonnull(host);
+    return host;
+}
+
 static uint16_t get16(struct driver *driver, uint64_t at)
 {
-    le16 value;
-    driver_get(driver, at, &value, sizeof value);
-    return le16_get(value);
+    return __atomic_load_n(shared(driver, at), __ATOMIC_ACQUIRE);
 }
 
 static uint32_t get32(struct driver *driver, uint64_t at)
@@ -135,8 +154,7 @@ static uint32_t get32(struct driver *driver, uint64_t at)
 
 static void put16(struct driver *driver, uint64_t at, uint16_t value)
 {
-    le16 wire = le16_of(value);
-    driver_put(driver, at, &wire, sizeof wire);
+    __atomic_store_n(shared(driver, at), value, __ATOMIC_SEQ_CST);
 }
 
 /* --- negotiation (section 3.1) -------------------------------------------------------------- */
@@ -182,13 +200,15 @@ static bool has(const struct driver *driver, unsigned feature)
 bool driver_queue(struct driver *driver, unsigned index, unsigned size)
 {
     struct driver_queue *queue = &driver->queue[index];
-    g_assert_false(has(driver, VIRTIO_RING_PACKED));
     driver_write(driver, DRIVER_QUEUE_SELECT, 2, index);
     unsigned offered = (unsigned)driver_read(driver, DRIVER_QUEUE_SIZE, 2);
     if (!offered)
         return false;
     *queue = (struct driver_queue){ .size = (uint16_t)MIN(MIN(size, offered), DRIVER_ENTRIES) };
     queue->left = queue->size;
+    queue->packed = has(driver, VIRTIO_RING_PACKED);
+    if (queue->packed)
+        queue->available = queue->seen = WRAP;
     for (unsigned i = 0; i < queue->size; i++)
         queue->next[i] = (uint16_t)(i + 1);
     queue->desc = driver_room(driver, 16u * queue->size);
@@ -236,11 +256,10 @@ void driver_msix(struct driver *driver)
 
 struct driver *driver_start(struct rig *rig, uint64_t wanted)
 {
-    const uint64_t never = UINT64_C(1) << VIRTIO_RING_PACKED;
     struct driver *driver = driver_find(rig);
     driver_reset(driver);
     uint64_t offered = driver_offered(driver);
-    wanted = (wanted | UINT64_C(1) << VIRTIO_VERSION_1) & ~never;
+    wanted |= UINT64_C(1) << VIRTIO_VERSION_1;
     g_assert_true(driver_negotiate(driver, offered & wanted));
     driver->indirect = has(driver, VIRTIO_INDIRECT_DESC);
     unsigned queues = (unsigned)driver_read(driver, DRIVER_NUM_QUEUES, 2);
@@ -250,89 +269,171 @@ struct driver *driver_start(struct rig *rig, uint64_t wanted)
     return driver;
 }
 
-/* --- rings (section 2.7) -------------------------------------------------------------------- */
+/* --- adding (sections 2.7.13, 2.8.21) ------------------------------------------------------- */
 
-static void put_desc(struct driver *driver, uint64_t table, unsigned index,
-                     const struct driver_buffer *buffer, uint16_t flags, uint16_t next)
+/* A position of a packed ring goes on. */
+static uint16_t advance(const struct driver_queue *queue, uint16_t position, unsigned by)
 {
-    const struct desc desc = {
-        .address = le64_of(buffer->at),
-        .length = le32_of(buffer->length),
-        .flags = le16_of((uint16_t)(flags | (buffer->in ? DESC_WRITE : 0))),
-        .next = le16_of(next),
-    };
+    unsigned index = (position & ~WRAP) + by;
+    return (uint16_t)(index < queue->size
+                          ? index | (position & WRAP)
+                          : (index - queue->size) | ((position & WRAP) ^ (unsigned)WRAP));
+}
+
+void driver_descriptor(struct driver *driver, uint64_t table, unsigned index, uint64_t at,
+                       uint32_t length, unsigned a, unsigned b)
+{
+    const struct desc desc = { le64_of(at), le32_of(length), le16_of((uint16_t)a),
+                               le16_of((uint16_t)b) };
     driver_put(driver, table + index * sizeof desc, &desc, sizeof desc);
 }
 
-/* Takes a descriptor off the free list. */
+static unsigned flags_of(const struct driver_buffer *buffers, unsigned i, unsigned count)
+{
+    return (i + 1 < count ? DESC_NEXT : 0) | (buffers[i].in ? DESC_WRITE : 0);
+}
+
+/* Takes an entry off the free list: a descriptor, or the id of a packed chain. */
 static uint16_t take(struct driver_queue *queue)
 {
     uint16_t index = queue->free;
-    g_assert_cmpuint(queue->left, >, 0);
-    queue->left--;
     queue->free = queue->next[index];
     return index;
 }
 
-static unsigned add_indirect(struct driver *driver, struct driver_queue *queue,
-                             const struct driver_buffer *buffers, unsigned count)
-{
-    uint16_t head = take(queue);
-    if (!queue->table[head])
-        queue->table[head] = driver_room(driver, DRIVER_BUFFERS * sizeof(struct desc));
-    for (unsigned i = 0; i < count; i++)
-        put_desc(driver, queue->table[head], i, &buffers[i], i + 1 < count ? DESC_NEXT : 0,
-                 (uint16_t)(i + 1 < count ? i + 1 : 0));
-    const struct driver_buffer table = { queue->table[head],
-                                         (uint32_t)(count * sizeof(struct desc)), false };
-    put_desc(driver, queue->desc, head, &table, DESC_INDIRECT, 0);
-    queue->chained[head] = 1;
-    return head;
-}
-
-static unsigned add_direct(struct driver *driver, struct driver_queue *queue,
+static uint64_t make_table(struct driver *driver, struct driver_queue *queue, unsigned id,
                            const struct driver_buffer *buffers, unsigned count)
 {
-    uint16_t head = take(queue), at = head;
+    if (!queue->table[id])
+        queue->table[id] = driver_room(driver, DRIVER_BUFFERS * sizeof(struct desc));
     for (unsigned i = 0; i < count; i++) {
+        unsigned flags = flags_of(buffers, i, count), next = i + 1 < count ? i + 1 : 0;
+        driver_descriptor(driver, queue->table[id], i, buffers[i].at, buffers[i].length,
+                          queue->packed ? 0 : flags, queue->packed ? flags & DESC_WRITE : next);
+    }
+    return queue->table[id];
+}
+
+static unsigned add_split(struct driver *driver, struct driver_queue *queue,
+                          const struct driver_buffer *buffers, unsigned count, bool indirect)
+{
+    uint16_t head = take(queue), at = head;
+    if (indirect)
+        driver_descriptor(driver, queue->desc, head,
+                          make_table(driver, queue, head, buffers, count),
+                          (uint32_t)(count * sizeof(struct desc)), DESC_INDIRECT, 0);
+    for (unsigned i = 0; i < count && !indirect; i++) {
         bool more = i + 1 < count;
         uint16_t next = more ? take(queue) : 0;
-        put_desc(driver, queue->desc, at, &buffers[i], more ? DESC_NEXT : 0, next);
+        driver_descriptor(driver, queue->desc, at, buffers[i].at, buffers[i].length,
+                          flags_of(buffers, i, count), next);
         if (more)
             queue->next[at] = next;
         at = more ? next : at;
     }
-    queue->chained[head] = (uint16_t)count;
+    driver_offer(driver, queue, head);
     return head;
+}
+
+void driver_offer(struct driver *driver, struct driver_queue *queue, unsigned head)
+{
+    put16(driver, queue->avail + 4 + 2u * (queue->available % queue->size), (uint16_t)head);
+    put16(driver, queue->avail + 2, ++queue->available);
+}
+
+void driver_offer_packed(struct driver *driver, struct driver_queue *queue, uint16_t position,
+                         uint64_t at, uint32_t length, unsigned id, unsigned flags)
+{
+    uint64_t entry = queue->desc + (position & ~WRAP) * sizeof(struct desc);
+    const struct desc desc = { le64_of(at), le32_of(length), le16_of((uint16_t)id), { 0 } };
+    driver_put(driver, entry, &desc, offsetof(struct desc, next));
+    put16(driver, entry + offsetof(struct desc, next),
+          (uint16_t)(flags | (position & WRAP ? DESC_AVAIL : DESC_USED)));
+}
+
+/* The first descriptor is made available last. */
+static unsigned add_packed(struct driver *driver, struct driver_queue *queue,
+                           const struct driver_buffer *buffers, unsigned count, bool indirect)
+{
+    unsigned id = take(queue);
+    if (indirect)
+        driver_offer_packed(driver, queue, queue->available,
+                            make_table(driver, queue, id, buffers, count),
+                            (uint32_t)(count * sizeof(struct desc)), id, DESC_INDIRECT);
+    for (unsigned i = count; i-- && !indirect;)
+        driver_offer_packed(driver, queue, advance(queue, queue->available, i), buffers[i].at,
+                            buffers[i].length, id, flags_of(buffers, i, count));
+    queue->available = advance(queue, queue->available, indirect ? 1 : count);
+    return id;
 }
 
 unsigned driver_add(struct driver *driver, unsigned index, const struct driver_buffer *buffers,
                     unsigned count)
 {
     struct driver_queue *queue = &driver->queue[index];
+    bool indirect = driver->indirect;
+    uint16_t entries = (uint16_t)(indirect ? 1 : count);
     g_assert_cmpuint(count, >, 0);
     g_assert_cmpuint(count, <=, DRIVER_BUFFERS);
-    unsigned head = driver->indirect ? add_indirect(driver, queue, buffers, count)
-                                     : add_direct(driver, queue, buffers, count);
-    put16(driver, queue->avail + 4 + 2u * (queue->available % queue->size), (uint16_t)head);
-    put16(driver, queue->avail + 2, ++queue->available);
-    return head;
+    g_assert_cmpuint(queue->left, >=, entries);
+    queue->left = (uint16_t)(queue->left - entries);
+    queue->added = (uint16_t)(queue->added + (queue->packed ? entries : 1));
+    unsigned id = queue->packed ? add_packed(driver, queue, buffers, count, indirect)
+                                : add_split(driver, queue, buffers, count, indirect);
+    queue->chained[id] = entries;
+    return id;
+}
+
+/* Is the event one of the last `added` before `index`? (sections 2.7.7.2, 2.8.10) */
+static bool passed(uint16_t event, uint16_t index, uint16_t added)
+{
+    return (uint16_t)(index - event - 1) < added;
 }
 
 bool driver_wanted(struct driver *driver, unsigned index)
 {
     const struct driver_queue *queue = &driver->queue[index];
+    if (queue->packed) {
+        uint16_t at = get16(driver, queue->used), flags = get16(driver, queue->used + 2);
+        uint16_t event = at & (uint16_t)~WRAP;
+        if (flags != EVENTS_AT)
+            return flags == EVENTS_ON;
+        if ((at ^ queue->available) & WRAP)
+            event = (uint16_t)(event - queue->size);
+        return passed(event, queue->available & (uint16_t)~WRAP, queue->added);
+    }
     if (!has(driver, VIRTIO_EVENT_IDX))
         return !(get16(driver, queue->used) & USED_NO_NOTIFY);
-    uint16_t event = get16(driver, queue->used + 4 + 8u * queue->size);
-    return (uint16_t)(queue->available - event - 1) <
-           (uint16_t)(queue->available - queue->kicked); /* section 2.7.7.2 */
+    return passed(get16(driver, queue->used + 4 + 8u * queue->size), queue->available,
+                  queue->added);
 }
 
 void driver_kick(struct driver *driver, unsigned index)
 {
-    driver->queue[index].kicked = driver->queue[index].available;
+    driver->queue[index].added = 0;
     rig_store(driver->rig, driver->queue[index].doorbell, 2, index);
+}
+
+/* --- interrupts ----------------------------------------------------------------------------- */
+
+void driver_interrupts(struct driver *driver, unsigned index, bool on)
+{
+    const struct driver_queue *queue = &driver->queue[index];
+    if (queue->packed)
+        put16(driver, queue->avail + 2, on ? EVENTS_ON : EVENTS_OFF);
+    else
+        put16(driver, queue->avail, on ? 0 : AVAIL_NO_INTERRUPT);
+}
+
+void driver_event(struct driver *driver, unsigned index, unsigned after)
+{
+    const struct driver_queue *queue = &driver->queue[index];
+    if (queue->packed) {
+        put16(driver, queue->avail, advance(queue, queue->seen, after));
+        put16(driver, queue->avail + 2, EVENTS_AT);
+    } else {
+        put16(driver, queue->avail + 4 + 2u * queue->size, (uint16_t)(queue->seen + after));
+    }
 }
 
 void driver_turn(struct driver *driver)
@@ -347,28 +448,47 @@ void driver_run(struct driver *driver, unsigned index)
     driver_turn(driver);
 }
 
+/* The id and the length of the next used chain, if there is one. */
+static bool next_used(struct driver *driver, const struct driver_queue *queue, uint32_t *id,
+                      uint32_t *written)
+{
+    if (queue->packed) {
+        uint64_t entry = queue->desc + (queue->seen & ~WRAP) * sizeof(struct desc);
+        unsigned flags = get16(driver, entry + offsetof(struct desc, next));
+        bool wrap = queue->seen & WRAP;
+        *id = get16(driver, entry + offsetof(struct desc, flags));
+        *written = get32(driver, entry + offsetof(struct desc, length));
+        return !!(flags & DESC_AVAIL) == wrap && !!(flags & DESC_USED) == wrap;
+    }
+    uint64_t element = queue->used + 4 + 8u * (queue->seen % queue->size);
+    if (get16(driver, queue->used + 2) == queue->seen)
+        return false;
+    *id = get32(driver, element);
+    *written = get32(driver, element + 4);
+    return true;
+}
+
 bool driver_used(struct driver *driver, unsigned index, unsigned *id, uint32_t *written)
 {
     struct driver_queue *queue = &driver->queue[index];
-    if (!queue->size || get16(driver, queue->used + 2) == queue->seen)
+    uint32_t head, length;
+    if (!queue->size || !next_used(driver, queue, &head, &length))
         return false;
-    uint64_t element = queue->used + 4 + 8u * (queue->seen % queue->size);
-    uint32_t head = get32(driver, element);
     g_assert_cmpuint(head, <, queue->size);
-    g_assert_cmpuint(queue->chained[head], >, 0); /* it was made available, and comes back once */
+    uint16_t chained = queue->chained[head], last = (uint16_t)head;
+    g_assert_cmpuint(chained, >, 0); /* it was made available, and comes back once */
     if (id)
         *id = head;
     if (written)
-        *written = get32(driver, element + 4);
-    uint16_t last = (uint16_t)head;
-    for (unsigned i = 1; i < queue->chained[head]; i++)
+        *written = length;
+    for (unsigned i = 1; i < chained && !queue->packed; i++)
         last = queue->next[last];
-    queue->left = (uint16_t)(queue->left + queue->chained[head]);
+    queue->left = (uint16_t)(queue->left + chained);
     queue->next[last] = queue->free;
     queue->free = (uint16_t)head;
     queue->chained[head] = 0;
-    queue->seen++;
-    if (has(driver, VIRTIO_EVENT_IDX)) /* an interrupt for the next one */
-        put16(driver, queue->avail + 4 + 2u * queue->size, queue->seen);
+    queue->seen = queue->packed ? advance(queue, queue->seen, chained) : queue->seen + 1;
+    if (has(driver, VIRTIO_EVENT_IDX) && !queue->quiet)
+        driver_event(driver, index, 0); /* an interrupt for the next one */
     return true;
 }

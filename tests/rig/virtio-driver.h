@@ -1,6 +1,7 @@
-/* A virtio driver for tests (virtio 1.2 sections 3, 4.1 and 2.7): it finds the structures of the
- * rig's PCI function, negotiates, puts split queues into the rig's RAM, adds buffers, and collects
- * what the device used. Nothing is hidden: tests may write wrong things into rings by themselves.
+/* A virtio driver for tests (virtio 1.2 sections 3, 4.1, 2.7 and 2.8): it finds the structures of
+ * the rig's PCI function, negotiates, puts split or packed queues into the rig's RAM, adds buffers,
+ * and collects what the device used. Nothing is hidden: tests may write wrong things into rings by
+ * themselves.
  *
  *   struct driver *driver = driver_start(rig, ~0ull);
  *   uint64_t at = driver_room(driver, 16);
@@ -50,14 +51,18 @@ struct driver_buffer {
 };
 
 struct driver_queue {
-    uint16_t size;              /* 0: not set up */
-    uint64_t desc, avail, used; /* guest addresses of the three parts */
+    uint16_t size; /* 0: not set up */
+    bool packed;
+    bool quiet; /* driver_used asks for no interrupt: the test does (driver_event) */
+    uint64_t desc, avail, used; /* the three parts: descriptors, the driver's, the device's */
     uint64_t doorbell;
-    uint16_t available, seen; /* idx of the available ring; of the used ring, as far as collected */
-    uint16_t kicked;          /* idx of the available ring at the last kick */
-    uint16_t free, left;      /* a list of free descriptors through `next` */
+    /* Where the next chain goes, and the next one that comes back. Split: indices of the available
+     * and the used ring; packed: positions in the ring, and a wrap counter in bit 15. */
+    uint16_t available, seen;
+    uint16_t added;      /* since the last kick; packed: descriptors */
+    uint16_t free, left; /* a list of free descriptors (packed: ids) through `next` */
     uint16_t next[DRIVER_ENTRIES], chained[DRIVER_ENTRIES];
-    uint64_t table[DRIVER_ENTRIES]; /* by head: room for an indirect table; 0: none yet */
+    uint64_t table[DRIVER_ENTRIES]; /* by id: room for an indirect table; 0: none yet */
 };
 
 struct driver {
@@ -98,10 +103,17 @@ uint64_t driver_room(struct driver *driver, uint64_t size);
 void driver_put(struct driver *driver, uint64_t at, const void *data, size_t length);
 void driver_get(struct driver *driver, uint64_t at, void *data, size_t length);
 
-/* Makes a chain available; gives its id (the head descriptor). The test fails when there is no room
- * in the ring. */
+/* Makes a chain available; gives its id (split: the head descriptor). The test fails when there is
+ * no room in the ring. */
 unsigned driver_add(struct driver *driver, unsigned queue, const struct driver_buffer *buffers,
                     unsigned count);
+/* By hand: a descriptor of a table (a, b: flags and next, or of a packed queue id and flags); the
+ * next entry of the available ring; a descriptor of a packed ring, available for that position. */
+void driver_descriptor(struct driver *driver, uint64_t table, unsigned index, uint64_t at,
+                       uint32_t length, unsigned a, unsigned b);
+void driver_offer(struct driver *driver, struct driver_queue *queue, unsigned head);
+void driver_offer_packed(struct driver *driver, struct driver_queue *queue, uint16_t position,
+                         uint64_t at, uint32_t length, unsigned id, unsigned flags);
 /* Does the device want to be told of what was added since the last kick? (used flags, avail_event)
  */
 bool driver_wanted(struct driver *driver, unsigned queue);
@@ -110,5 +122,9 @@ void driver_kick(struct driver *driver, unsigned queue);
 void driver_turn(struct driver *driver);
 /* Kick and turn. */
 void driver_run(struct driver *driver, unsigned queue);
+/* Does the driver want interrupts? (avail flags; packed: the driver's event flags) */
+void driver_interrupts(struct driver *driver, unsigned queue, bool on);
+/* With EVENT_IDX: an interrupt when more than `after` entries of those not seen yet are used. */
+void driver_event(struct driver *driver, unsigned queue, unsigned after);
 /* The next chain that came back; false when there is none. Both results may be NULL. */
 bool driver_used(struct driver *driver, unsigned queue, unsigned *id, uint32_t *written);

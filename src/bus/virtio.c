@@ -252,9 +252,12 @@ static bool door_rest(struct loop_source *source)
 {
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
-    if (!virtqueue_waits(v->queues[door->index]))
-        virtqueue_notify(v->queues[door->index], true);
-    return v->running && pci_master(door->dev) && has_work(v->queues[door->index]);
+    struct virtqueue *queue = v->queues[door->index];
+    if (!v->running || !pci_master(door->dev)) /* asking is a write to memory, too */
+        return false;
+    if (!virtqueue_waits(queue))
+        virtqueue_notify(queue, true);
+    return has_work(queue);
 }
 
 static void doorbells(struct virtio *v, bool on)
@@ -789,8 +792,11 @@ void virtio_loaded(struct device *dev)
 void virtio_finish(struct device *dev)
 {
     struct virtio *v = dev->virtio;
+    g_mutex_lock(&dev->lock); /* the loop's thread runs still */
     if (v->count)
         begin_reset(v);
+    g_mutex_unlock(&dev->lock);
+    loop_settle(dev->loop);
     for (unsigned i = 0; i < v->count; i++)
         virtqueue_free(v->queues[i]);
     g_free(v);

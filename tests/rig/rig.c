@@ -78,6 +78,7 @@ static void memory_submit(struct disk *disk, struct disk_request *request_)
 {
     struct rig_disk *memory = (struct rig_disk *)disk;
     memory->submitted++;
+    memory->waiting++;
     request_->next = NULL;
     *memory->last = request_;
     memory->last = &request_->next;
@@ -112,20 +113,30 @@ static int memory_transfer(struct rig_disk *memory, const struct disk_request *r
     return 0;
 }
 
-bool rig_disk_step(struct rig *rig)
+bool rig_disk_finish(struct rig *rig, unsigned n)
 {
     struct rig_disk *memory = rig->disk;
-    struct disk_request *r = memory->first;
-    if (!r)
+    if (!memory->disk.lock)
         return false;
-    memory->first = r->next;
-    if (!memory->first)
-        memory->last = &memory->first;
-    int error = memory_transfer(memory, r);
     g_mutex_lock(memory->disk.lock);
-    r->done(r, error);
+    struct disk_request **at = &memory->first;
+    for (; n && *at; n--)
+        at = &(*at)->next;
+    struct disk_request *r = *at;
+    if (r) {
+        *at = r->next;
+        if (memory->last == &r->next)
+            memory->last = at;
+        memory->waiting--;
+        r->done(r, memory_transfer(memory, r));
+    }
     g_mutex_unlock(memory->disk.lock);
-    return true;
+    return r;
+}
+
+bool rig_disk_step(struct rig *rig)
+{
+    return rig_disk_finish(rig, 0);
 }
 
 void rig_disk_run(struct rig *rig)
@@ -186,7 +197,7 @@ static void place_bars(struct rig *rig)
     rig_config_write(rig, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
-struct rig *rig_new(const struct device_class *class, const char *const *options)
+static struct rig *make(const struct device_class *class, const char *const *options, bool threads)
 {
     struct rig *rig = g_new0(struct rig, 1);
     GError *error = NULL;
@@ -197,6 +208,7 @@ struct rig *rig_new(const struct device_class *class, const char *const *options
         .pci = pci_bus_new(),
         .ops = &ops,
         .opaque = rig,
+        .threads = threads,
     };
     guest_slot_set(rig->board.guest, guest_slot_new(rig->board.guest), GPA(0), RIG_RAM,
                    guest_ram_host(rig->board.guest, GPA(0), RIG_RAM), 0);
@@ -231,6 +243,16 @@ struct rig *rig_new(const struct device_class *class, const char *const *options
     if (class->pci)
         place_bars(rig);
     return rig;
+}
+
+struct rig *rig_new(const struct device_class *class, const char *const *options)
+{
+    return make(class, options, false);
+}
+
+struct rig *rig_new_threaded(const struct device_class *class, const char *const *options)
+{
+    return make(class, options, true);
 }
 
 void rig_free(struct rig *rig)

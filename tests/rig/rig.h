@@ -32,7 +32,7 @@ struct rig_disk {
     uint8_t data[RIG_DISK_SIZE];
     struct disk_request *first, **last; /* in flight */
     int fail;                           /* errno for the next requests; 0: none */
-    unsigned submitted;
+    unsigned submitted, waiting;
 };
 
 struct rig {
@@ -67,6 +67,8 @@ struct rig {
 /* A started device of the class; options are NULL-terminated pairs of name and value, or NULL. PCI
  * functions sit at RIG_DEVFN with BARs from 0x10000000 (memory) and 0xc000 (ports), decoding on. */
 struct rig *rig_new(const struct device_class *class, const char *const *options);
+/* The same, but the device's loop has a thread, as in a machine. */
+struct rig *rig_new_threaded(const struct device_class *class, const char *const *options);
 void rig_free(struct rig *rig);
 
 uint32_t rig_in(struct rig *rig, uint64_t port, unsigned width);
@@ -82,6 +84,8 @@ struct rig_line *rig_line(struct rig *rig, const char *plug);
 
 /* Finishes the oldest request in flight; false when there is none. */
 bool rig_disk_step(struct rig *rig);
+/* Finishes the one that `n` others came before. */
+bool rig_disk_finish(struct rig *rig, unsigned n);
 /* Finishes all, also those that come meanwhile. */
 void rig_disk_run(struct rig *rig);
 

@@ -95,7 +95,9 @@ static const char *take(struct virtqueue *queue, struct chain *chain)
         queue->seen = ring_load(queue->driver + AVAIL_INDEX);
     if ((uint16_t)(queue->seen - queue->next_avail) > queue->size)
         return "an available index beyond the ring";
-    unsigned head = ring_load(queue->driver + AVAIL_RING + 2 * (queue->next_avail % queue->size));
+    const uint8_t *entry = queue->driver + AVAIL_RING + 2 * (queue->next_avail % queue->size);
+    unsigned head = __atomic_load_n((const uint16_t *)(const void *)entry, __ATOMIC_RELAXED);
+    guest_watch(entry, 2, WATCH_FETCH);
     chain->id = (uint16_t)head;
     const char *wrong = walk(queue, chain, head);
     if (!wrong)

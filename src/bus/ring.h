@@ -67,15 +67,20 @@ struct ring_descriptor {
 static inline struct ring_descriptor ring_descriptor(const uint8_t *at)
 {
     const uint64_t *words = (const uint64_t *)(const void *)at;
+    uint64_t first = __atomic_load_n(words, __ATOMIC_RELAXED);
     uint64_t second = __atomic_load_n(words + 1, __ATOMIC_RELAXED);
-    return (struct ring_descriptor){ __atomic_load_n(words, __ATOMIC_RELAXED), (uint32_t)second,
-                                     (uint16_t)(second >> 32), (uint16_t)(second >> 48) };
+    guest_watch(at, 16, WATCH_FETCH);
+    return (struct ring_descriptor){ first, (uint32_t)second, (uint16_t)(second >> 32),
+                                     (uint16_t)(second >> 48) };
 }
 enum { RING_NEXT = 1, RING_WRITE = 2, RING_INDIRECT = 4, RING_DESCRIPTOR = 16 };
 
+/* An index or flags, in order with what is read after. */
 static inline uint16_t ring_load(const uint8_t *at)
 {
-    return __atomic_load_n((const uint16_t *)(const void *)at, __ATOMIC_ACQUIRE);
+    uint16_t value = __atomic_load_n((const uint16_t *)(const void *)at, __ATOMIC_ACQUIRE);
+    guest_watch(at, 2, WATCH_POLL);
+    return value;
 }
 static inline void ring_store(uint8_t *at, uint16_t value)
 {

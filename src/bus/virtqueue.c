@@ -118,6 +118,8 @@ static void take(struct iovec **list, unsigned *count, void *local, size_t lengt
             memcpy(first->iov_base, local, n);
         else
             memcpy(local, first->iov_base, n);
+        if (!in)
+            guest_watch(first->iov_base, n, WATCH_FETCH);
         local = (uint8_t *)local + n;
         first->iov_base = (uint8_t *)first->iov_base + n;
         first->iov_len -= n;
@@ -213,6 +215,7 @@ void virtqueue_unpop(struct chain *chain)
     struct virtqueue *queue = chain->queue;
     if (queue->active)
         queue->ops->put_back(queue, chain);
+    guest_watch(NULL, 0, WATCH_AGAIN);
     chain_forget(queue, chain);
     queue->in_flight--;
     virtio_drained(queue->dev);
@@ -302,6 +305,7 @@ const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *s
     queue->next_used = setup->next_used;
     queue->given = false;
     queue->unsignalled = 0;
+    queue->in_flight_descriptors = 0; /* what came back while it was off was not counted */
     queue->ops = setup->packed ? &ring_packed : &ring_split;
     const char *wrong = queue->ops->enable(queue, setup);
     if (!wrong && !(queue->pool = g_try_malloc0_n(queue->size, queue->stride)))

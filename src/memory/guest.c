@@ -243,6 +243,8 @@ static bool copy(struct guest *guest, uint64_t at, void *buffer, uint64_t length
     uint8_t *local = buffer, *host = plain(guest, at, length);
     if (host && length) {
         memcpy(write ? host : local, write ? local : host, length);
+        if (!write)
+            guest_watch(host, length, WATCH_FETCH);
         return true;
     }
     g_mutex_lock(&guest->lock);
@@ -257,6 +259,7 @@ static bool copy(struct guest *guest, uint64_t at, void *buffer, uint64_t length
             mark(slot, offset, left);
         } else {
             memcpy(local, slot->host + offset, left);
+            guest_watch(slot->host + offset, left, WATCH_FETCH);
         }
         at += left;
         local += left;

@@ -60,6 +60,19 @@ static inline le64 le64_of(uint64_t v)
 
 struct guest;
 
+/* Test builds (tests/fuzz/fuzz-ring.c) see what is read of the guest's structures, byte for byte,
+ * and change it behind: WATCH_FETCH what is judged and used, WATCH_POLL an index or a flag that is
+ * looked at again and again, WATCH_AGAIN (all of) what is read again because it was put back. */
+enum guest_watch { WATCH_FETCH, WATCH_POLL, WATCH_AGAIN };
+#ifdef GUEST_WATCH
+void guest_watch(const void *host, size_t length, enum guest_watch how);
+#else
+static inline void guest_watch(const void *host, size_t length, enum guest_watch how)
+{
+    (void)host, (void)length, (void)how;
+}
+#endif
+
 enum slot_flags {
     SLOT_READONLY = 1, /* guest writes become MMIO exits */
     SLOT_LOG = 2,      /* dirty logging */

@@ -227,6 +227,7 @@ static struct rig *make(const struct device_class *class, const char *const *opt
     rig->disk->last = &rig->disk->first;
 
     rig->dev = device_create(class, &rig->board, NULL);
+    rig->options = g_strdupv((char **)(uintptr_t)options);
     for (; options && *options; options += 2)
         device_set(rig->dev, options[0], options[1], &error);
     plug_all(rig);
@@ -270,6 +271,7 @@ void rig_free(struct rig *rig)
     g_byte_array_unref(rig->output);
     fw_cfg_free(rig->fw_cfg);
     g_free(rig->disk);
+    g_strfreev(rig->options);
     g_free(rig);
 }
 
@@ -364,7 +366,7 @@ static GByteArray *saved(struct device *dev)
 bool rig_round_trip(struct rig *rig)
 {
     g_autoptr(GByteArray) first = saved(rig->dev);
-    struct rig *second = rig_new(rig->dev->class, NULL);
+    struct rig *second = rig_new(rig->dev->class, (const char *const *)rig->options);
     clock_set(second->board.clock, clock_now(rig->board.clock));
     second->host_time = rig->host_time;
     const uint8_t *in = first->data;

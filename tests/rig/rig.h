@@ -39,6 +39,7 @@ struct rig {
     struct board board;
     struct bus_reader reader;
     struct device *dev;
+    char **options;
     struct rig_line lines[RIG_IRQS];
     unsigned line_count;
     struct rig_disk *disk;

@@ -1120,6 +1120,33 @@ static void queue_reset(const void *kind)
     done(driver);
 }
 
+/* Whatever was in flight at a reset, the whole ring is there again afterwards. */
+static void reset_counts(const void *kind)
+{
+    struct driver *driver = open_small(kind, plain | FEATURE(VIRTIO_RING_RESET), 8);
+    for (unsigned i = 0; i < 8; i++) {
+        driver->top = 0x20000;
+        uint64_t at = driver_room(driver, 512);
+        add(driver, 0, T_IN, 0, at, 512);
+        add(driver, 0, T_IN, 0, at, 512);
+        driver_run(driver, 0);
+        g_assert_cmpuint(driver->rig->disk->waiting, ==, 2);
+        if (i & 1) {
+            driver_write(driver, DRIVER_QUEUE_SELECT, 2, 0);
+            driver_write(driver, DRIVER_QUEUE_RESET, 2, 1);
+            rig_disk_run(driver->rig);
+        } else {
+            driver_reset(driver);
+            driver_negotiate(driver, driver_offered(driver) & (plain | FEATURE(VIRTIO_RING_RESET)));
+            driver_ok(driver);
+        }
+        driver_queue(driver, 0, 8);
+        works(driver, 0);
+        g_assert_false(is_broken(driver));
+    }
+    done(driver);
+}
+
 /* It is only what was negotiated. */
 static void no_queue_reset(const void *kind)
 {
@@ -1390,6 +1417,7 @@ int main(int argc, char **argv)
         { "device-reset", device_reset_drains },
         { "machine-reset", machine_reset },
         { "queue-reset", queue_reset },
+        { "reset-counts", reset_counts },
         { "no-queue-reset", no_queue_reset },
         { "mixed-resets", mixed_resets },
         { "no-master", no_master },

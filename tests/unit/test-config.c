@@ -173,6 +173,11 @@ static void round_trip(void)
         { "cdrom", "\"q\\.iso" },
         { "boot", "cd,disk" },
         { "firmware", "bios" },
+        { "kernel", "vmlinuz" },
+        { "initrd", "one" },
+        { "initrd", "two with arguments" },
+        { "append", "quiet root=\"x\"" },
+        { "multiboot", NULL },
         { "headless", NULL },
         { "serial", "stdio" },
         { "console", "virtio" },
@@ -196,6 +201,7 @@ static void round_trip(void)
     g_assert_cmpuint(copy->memory, ==, 768 * MIB);
     g_assert_cmpuint(copy->disks->len, ==, 2);
     g_assert_cmpuint(copy->devices->len, ==, 2);
+    g_assert_cmpstr(g_ptr_array_index(copy->initrds, 1), ==, "two with arguments");
     g_assert_true(((struct drive *)g_ptr_array_index(copy->cdroms, 0))->cd);
     g_assert_true(((struct drive *)g_ptr_array_index(copy->disks, 1))->readonly);
     g_assert_true(copy->headless && copy->throwaway && copy->hpet);

@@ -41,7 +41,8 @@ struct launch {
 /* --- defaults ------------------------------------------------------------------------------- */
 
 static const char *const firmware_dirs[] = {
-    "/usr/share/seabios", "/usr/share/qemu", "/usr/share/kvm", "/usr/local/share/seabios", NULL,
+    "/usr/share/seabios",       "/usr/share/qemu",    "/usr/share/kvm",
+    "/usr/local/share/seabios", "/usr/lib/ipxe/qemu", NULL,
 };
 
 static uint64_t host_memory(void)
@@ -118,11 +119,12 @@ static bool check_boot(const struct config *config, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(config->boot, ",", -1);
     if (!words[0])
-        return hv_fail(error, HV_USAGE, "--boot: a list of disk and cd is wanted");
+        return hv_fail(error, HV_USAGE, "--boot: a list of disk, cd and net is wanted");
     for (char **word = words; *word; word++)
-        if (strcmp(*word, "disk") && strcmp(*word, "cd"))
-            return hv_fail(error, HV_USAGE, "--boot %s: \"%s\": a list of disk and cd is wanted",
-                           config->boot, *word);
+        if (strcmp(*word, "disk") && strcmp(*word, "cd") && strcmp(*word, "net"))
+            return hv_fail(error, HV_USAGE,
+                           "--boot %s: \"%s\": a list of disk, cd and net is wanted", config->boot,
+                           *word);
     return true;
 }
 
@@ -147,9 +149,8 @@ static bool check_kernel(const struct config *config, GError **error)
 }
 
 /* What the user left open about devices: what the guest has drivers for. */
-static void choose_devices(struct config *config)
+static void choose_devices(struct config *config, bool virtio)
 {
-    bool virtio = guess_virtio(config);
     for (guint i = 0; i < config->disks->len; i++) {
         struct drive *drive = g_ptr_array_index(config->disks, i);
         if (!drive->bus)
@@ -162,7 +163,8 @@ bool launch_resolve(struct config *config, GError **error)
     uint64_t host = host_memory();
     if ((config->image && !resolve_image(config, error)) || !check_kernel(config, error))
         return false;
-    choose_devices(config);
+    bool virtio = guess_virtio(config);
+    choose_devices(config, virtio);
     if (!config->memory)
         config->memory = CLAMP(host / 4, 64 * MIB, 4 * GIB) / MIB * MIB;
     config->memory = config->memory / MIB * MIB;
@@ -190,7 +192,7 @@ bool launch_resolve(struct config *config, GError **error)
     if (!config->cid)
         config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_console(config, error) &&
-           check_boot(config, error) && network_resolve(config, error);
+           check_boot(config, error) && network_resolve(config, virtio, error);
 }
 
 /* --- files ---------------------------------------------------------------------------------- */
@@ -303,6 +305,21 @@ static bool open_kernel(struct launch *launch, GError **error)
             return false;
         json_array_append_new(initrds, json_integer(add_fd(launch, fd)));
     }
+    return true;
+}
+
+/* --boot net: the network card's part of the firmware. */
+static bool open_nic_rom(struct launch *launch, GError **error)
+{
+    static const char *const virtio[] = { "pxe-virtio.rom", NULL };
+    static const char *const e1000[] = { "pxe-e1000.rom", NULL };
+    g_auto(GStrv) boot = g_strsplit(launch->config->boot ? launch->config->boot : "", ",", -1);
+    if (!g_strv_contains((const char *const *)boot, "net"))
+        return true;
+    int fd = open_rom(strstr(launch->config->net, "model=e1000") ? e1000 : virtio);
+    if (fd < 0)
+        return hv_fail(error, HV_HOST, "--boot net: iPXE is not installed: apt install ipxe-qemu");
+    add_file(launch, "nic-rom", fd);
     return true;
 }
 
@@ -515,7 +532,8 @@ struct launch *launch_prepare(struct config *config, GError **error)
     launch->network = (struct network){ -1, -1, -1 };
     open_log(launch);
     bool ok = open_kvm(launch, error) &&
-              (config->kernel ? open_kernel(launch, error) : open_firmware(launch, error)) &&
+              (config->kernel ? open_kernel(launch, error)
+                              : open_firmware(launch, error) && open_nic_rom(launch, error)) &&
               claim_name(launch, error) && open_drives(launch, error) &&
               open_serial(launch, error) && add_listener(launch, "control", SOCK_STREAM, error) &&
               add_listener(launch, "display", SOCK_SEQPACKET, error) &&

@@ -36,7 +36,7 @@ static bool collect_ports(const struct config *config, struct ports *ports, GErr
     return true;
 }
 
-bool network_resolve(struct config *config, GError **error)
+bool network_resolve(struct config *config, bool virtio, GError **error)
 {
     g_auto(nic_settings) nic = { .kind = NIC_NONE };
     struct ports ports;
@@ -49,6 +49,8 @@ bool network_resolve(struct config *config, GError **error)
                        "address of its own");
     if (nic.kind != NIC_NONE && !nic.has_mac)
         nic_name_mac(&nic, config->name);
+    if (nic.kind != NIC_NONE && !nic.model)
+        nic.model = g_strdup(virtio ? "virtio" : "e1000");
     for (unsigned i = 0; nic.restricted && i < ports.count; i++)
         if (ports.list[i].udp) /* libslirp would drop the guest's answers */
             return hv_fail(error, HV_USAGE,

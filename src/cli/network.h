@@ -3,8 +3,9 @@
 #include "machine/config.h"
 #include "machine/nic.h"
 
-/* Decides what was left open of --net and --publish, and checks them. */
-bool network_resolve(struct config *config, GError **error);
+/* Decides what was left open of --net and --publish, and checks them. virtio: the guest has drivers
+ * for that. */
+bool network_resolve(struct config *config, bool virtio, GError **error);
 
 struct network {
     int frames;  /* for the machine's card; -1: there is no network */

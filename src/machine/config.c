@@ -18,7 +18,7 @@ const struct setting config_settings[] = {
     { "disk", 0, SETTING_DRIVE, AT(disks), "FILE[,bus=ahci|virtio|nvme][,format=raw][,readonly]",
       "another hard disk (repeatable)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
-    { "boot", 0, SETTING_STRING, AT(boot), "disk,cd", "what to boot from, in this order" },
+    { "boot", 0, SETTING_STRING, AT(boot), "disk,cd,net", "what to boot from, in this order" },
     { "firmware", 0, SETTING_STRING, AT(firmware), "bios|FILE", "the firmware (SeaBIOS)" },
     { "kernel", 0, SETTING_STRING, AT(kernel), "FILE",
       "a kernel to start without firmware (Linux, ELF with PVH)" },

@@ -28,6 +28,7 @@ struct machine_listener {
 struct machine_files {
     int kvm;
     GBytes *firmware, *vga_rom;       /* at page boundaries */
+    GBytes *nic_rom;                  /* to boot from the network with; NULL: none */
     const struct boot_kernel *kernel; /* its files and its text; NULL: the firmware boots */
     struct drives *drives;
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */

@@ -312,6 +312,8 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
         .images = file_named(&files, "images"),
         .vsock = socket_on(&files, "vsock"),
+        .nic_rom =
+            file_named(&files, "nic-rom") < 0 ? NULL : read_rom(file_named(&files, "nic-rom")),
         .net = file_named(&files, "net"),
         .net_tap = config->net && g_str_has_prefix(config->net, "tap="),
         .capture = file_named(&files, "pcap"),

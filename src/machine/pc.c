@@ -10,13 +10,16 @@
 #include "bus/fw-cfg.h"
 #include "bus/pci.h"
 #include "machine/drives.h"
+#include "machine/nic.h"
 #include "machine/streams.h"
+#include "net/net.h"
 
 #include <string.h>
 
 enum {
     NOT_PCI = -1,
     VGA = PCI_DEVFN(1, 0),
+    NIC = PCI_DEVFN(2, 0),
     KEYBOARD = PCI_DEVFN(0x13, 0),
     TABLET = PCI_DEVFN(0x14, 0),
     BALLOON = PCI_DEVFN(0x15, 0),
@@ -29,7 +32,7 @@ enum {
 enum {
     IOAPIC_IRQ0 = 2,
     IOAPIC_PIRQ = 16,
-    FIRST_FREE_SLOT = 2,
+    FIRST_FREE_SLOT = 3,
     LAST_FREE_SLOT = 0x12,
     LAST_BOARD_SLOT = 24,
     QUEUES_MAX = 16
@@ -269,18 +272,21 @@ static bool add_drives(struct pc *pc, struct drives *drives, const struct config
 }
 
 /* The firmware's names of the drives, in the order in which it is to try them: those of the kinds
- * that `order` (disk,cd) names, one after the other. */
+ * that `order` (disk,cd,net) names, one after the other. */
 static GPtrArray *boot_order(const char *order, const struct drives *drives)
 {
     GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
     g_auto(GStrv) kinds = g_strsplit(order, ",", -1);
-    for (char **kind = kinds; *kind; kind++)
+    for (char **kind = kinds; *kind; kind++) {
+        if (!strcmp(*kind, "net"))
+            g_ptr_array_add(paths, g_strdup("/pci@i0cf8/*@2"));
         for (unsigned i = 0; i < drives->count; i++) {
             const struct machine_drive *drive = &drives->drive[i];
             unsigned at = drive->bus == DRIVE_AHCI ? drive->index : drive->device->pci->devfn >> 3;
             if (!strcmp(*kind, drive->is_cd ? "cd" : "disk"))
                 g_ptr_array_add(paths, g_strdup_printf(buses[drive->bus].path, at));
         }
+    }
     g_ptr_array_add(paths, NULL);
     return paths;
 }
@@ -296,6 +302,29 @@ static void name_uuid(const char *name, uint8_t uuid[16])
     memcpy(uuid, digest, 16);
     uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x80); /* RFC 9562: version 8, our own */
     uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+/* The network card, and its cable. Its option ROM is there when the machine may boot from it. */
+static bool add_nic(struct pc *pc, const struct config *config, const struct machine_files *files,
+                    GError **error)
+{
+    g_auto(nic_settings) nic = { .kind = NIC_NONE };
+    if (files->net < 0 || !config->net)
+        return true;
+    if (!nic_parse(config->net, &nic, error))
+        return false;
+    bool virtio = !nic.model || !strcmp(nic.model, "virtio");
+    struct part part = { virtio ? "virtio-net" : "e1000", "nic", 0, NIC, { { NULL, 0 } } };
+    struct device *dev = add_part(pc, &part);
+    struct net *net = net_new(files->net, files->net_tap, "nic");
+    const uint8_t *m = nic.mac;
+    g_autofree char *mac =
+        g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+    if (files->capture >= 0)
+        net_capture(net, files->capture);
+    device_plug(dev, "net", net);
+    device_plug(dev, "rom", files->nic_rom);
+    return device_set(dev, "mac", mac, error);
 }
 
 static bool add_vsock(struct pc *pc, const struct config *config, const struct machine_files *files,
@@ -367,8 +396,8 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
         if (!add_device(pc, g_ptr_array_index(config->devices, i), error))
             return false;
 
-    if (!add_vsock(pc, config, files, error) || !add_drives(pc, files->drives, config, error) ||
-        !describe(pc, config, files, error))
+    if (!add_nic(pc, config, files, error) || !add_vsock(pc, config, files, error) ||
+        !add_drives(pc, files->drives, config, error) || !describe(pc, config, files, error))
         return false;
     device_plug(part_named(pc, "fw-cfg"), "items", pc->fw_cfg);
     if (!files->kernel) /* else the BIOS area is RAM, and written before the start */

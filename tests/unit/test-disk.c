@@ -453,11 +453,11 @@ static void probe_recognises(void)
           "\xfd"
           "7zXZ",
           6, IMAGE_FOREIGN, false, "unxz" },
-        { 65536, 0x202, "HdrS", 4, IMAGE_KERNEL, false, "boot loader" },
+        { 65536, 0x202, "HdrS", 4, IMAGE_KERNEL, false, "hv run --kernel" },
         { 65536, 0,
           "\x7f"
           "ELF",
-          4, IMAGE_KERNEL, false, "boot loader" },
+          4, IMAGE_KERNEL, false, "hv run --kernel" },
         { 0, 0, "", 0, IMAGE_OTHER, false, "truncate" },
         { 100, 0, "", 0, IMAGE_OTHER, false, "disk or CD image" },
         { 12, 0, "hello world\n", 12, IMAGE_OTHER, false, "disk or CD image" },

@@ -16,7 +16,8 @@ chmod +x /vsock
 echo serving
 /vsock listen 1000 </dev/null | md5sum >/sum
 echo "came: $(cat /sum)"
-yes 0123456789abcde | head -c 104857600 | /vsock listen 1001
+yes 0123456789abcde | head -c 1048576 >/piece
+for i in $(seq 100); do cat /piece; done | /vsock listen 1001
 echo sent
 for i in 1 2 3; do echo "call $i" | /vsock connect 2000; done
 /vsock connect 2001 </dev/null || echo refused

@@ -277,7 +277,9 @@ void rig_free(struct rig *rig)
 
 void rig_turn(struct rig *rig, unsigned turns)
 {
-    while (turns-- && rig->dev->loop && loop_turn(rig->dev->loop))
+    if (rig->board.threads || !rig->dev->loop)
+        return;
+    while (turns-- && loop_turn(rig->dev->loop))
         continue;
 }
 

@@ -169,10 +169,8 @@ void events_tell(struct nvme *nvme)
             continue;
         struct command *command =
             command_new(nvme, &nvme->sqs[0], regs->event_cids[regs->event_count - 1]);
-        if (!command) {
-            nvme->starved = true;
+        if (!command)
             return;
-        }
         regs->event_count--;
         regs->event_cids[regs->event_count] = 0;
         regs->events &= (uint8_t) ~(1 << i);

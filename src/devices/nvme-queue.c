@@ -22,9 +22,12 @@ static struct cq *cq_of(const struct sq *sq)
     return &sq->nvme->cqs[sq->regs->cq];
 }
 
-static bool cq_full(const struct cq *cq)
+/* Room for one more entry, besides those of the commands that run: a command is not fetched
+ * without, so no completion ever waits. */
+static bool cq_room(const struct cq *cq)
 {
-    return (cq->regs->tail + 1u) % cq->regs->size == cq->regs->head;
+    unsigned size = cq->regs->size, posted = (cq->regs->tail + size - cq->regs->head) % size;
+    return posted + cq->owed + 1 < size;
 }
 
 static void sq_list(struct sq *sq)
@@ -61,14 +64,20 @@ void queues_wake(struct nvme *nvme)
 struct command *command_new(struct nvme *nvme, struct sq *sq, uint16_t cid)
 {
     struct command *command = nvme->free_commands;
-    if (command)
-        nvme->free_commands = command->next;
-    else if (nvme->commands_used < NVME_COMMANDS)
-        command = &nvme->commands[nvme->commands_used++];
-    else
+    struct cq *cq = cq_of(sq);
+    if (!cq_room(cq)) {
+        cq->blocked = true;
         return NULL;
+    }
+    if (command) {
+        nvme->free_commands = command->next;
+    } else if (nvme->commands_used < NVME_COMMANDS) {
+        command = &nvme->commands[nvme->commands_used++];
+    } else {
+        nvme->starved = true;
+        return NULL;
+    }
     command->nvme = nvme;
-    command->next = NULL;
     command->sq = sq;
     command->table = NULL;
     command->range = command->small;
@@ -80,6 +89,7 @@ struct command *command_new(struct nvme *nvme, struct sq *sq, uint16_t cid)
     command->cid = cid;
     command->stepping = STEP_NONE;
     sq->commands++;
+    cq->owed++;
     return command;
 }
 
@@ -131,6 +141,7 @@ void command_free(struct command *command)
     if (command->generation != nvme->generation)
         return; /* its queue is not the one it was */
     sq->commands--;
+    cq_of(sq)->owed--;
     if (nvme->starved) {
         nvme->starved = false;
         queues_wake(nvme);
@@ -149,9 +160,12 @@ void command_submit(struct command *command)
 
 /* --- completions ----------------------------------------------------------------------------- */
 
+/* There are new entries. INTx shows it now; a message waits for those that end together. */
 static void note(struct cq *cq)
 {
     struct nvme *nvme = cq->nvme;
+    if (cq->regs->interrupt && !(nvme->regs.intms & 1) && !pci_msix_enabled(&nvme->dev))
+        pci_interrupt(&nvme->dev, true);
     if (cq->noted)
         return;
     cq->noted = true;
@@ -161,15 +175,16 @@ static void note(struct cq *cq)
 
 /* The entry goes to memory as one aligned store of 16 bytes, so the phase is never ahead of the
  * rest. */
-static void post(struct cq *cq, struct command *command)
+void command_complete(struct command *command, uint16_t status)
 {
+    struct cq *cq = cq_of(command->sq);
     struct cq_regs *regs = cq->regs;
     struct cqe cqe = {
         .result = le32_of(command->result),
         .head = le16_of(command->sq->regs->head),
         .sq = le16_of((uint16_t)command->sq->id),
         .cid = le16_of(command->cid),
-        .status = le16_of((uint16_t)(command->status << 1 | regs->phase)),
+        .status = le16_of((uint16_t)(status << 1 | regs->phase)),
     };
     if (pci_write(&cq->nvme->dev, GPA(regs->address + regs->tail * sizeof cqe), &cqe, sizeof cqe)) {
         regs->tail = (uint16_t)((regs->tail + 1u) % regs->size);
@@ -179,46 +194,6 @@ static void post(struct cq *cq, struct command *command)
         nvme_fatal(cq->nvme, "a completion queue is not in memory");
     }
     command_free(command);
-}
-
-void command_complete(struct command *command, uint16_t status)
-{
-    struct cq *cq = cq_of(command->sq);
-    command->status = status;
-    if (!cq->waiting && !cq_full(cq)) {
-        post(cq, command);
-        return;
-    }
-    command->next = NULL;
-    *cq->last = command;
-    cq->last = &command->next;
-}
-
-static void post_waiting(struct cq *cq)
-{
-    while (cq->waiting && !cq_full(cq)) {
-        struct command *command = cq->waiting;
-        cq->waiting = command->next;
-        if (!cq->waiting)
-            cq->last = &cq->waiting;
-        post(cq, command);
-    }
-}
-
-/* What waits for room is not posted any more: its submission queue is being deleted. */
-static void drop_waiting(struct cq *cq, const struct sq *sq)
-{
-    struct command **at = &cq->waiting;
-    cq->last = at;
-    while (*at) {
-        struct command *command = *at;
-        if (command->sq == sq) {
-            *at = command->next;
-            command_free(command);
-        } else {
-            cq->last = at = &command->next;
-        }
-    }
 }
 
 void queues_level(struct nvme *nvme)
@@ -234,8 +209,6 @@ void queues_level(struct nvme *nvme)
 void queues_interrupt(struct nvme *nvme)
 {
     bool msix = pci_msix_enabled(&nvme->dev);
-    if (!nvme->noted)
-        return;
     while (nvme->noted) {
         struct cq *cq = nvme->noted;
         nvme->noted = cq->next;
@@ -243,8 +216,16 @@ void queues_interrupt(struct nvme *nvme)
         if (msix && cq->regs->used && cq->regs->interrupt)
             pci_msix_notify(&nvme->dev, cq->regs->vector);
     }
-    if (!msix)
-        queues_level(nvme);
+}
+
+void queues_loaded(struct nvme *nvme)
+{
+    for (unsigned i = 0; i < NVME_QUEUES; i++)
+        if (nvme->regs.cqs[i].used && nvme->regs.cqs[i].head != nvme->regs.cqs[i].tail)
+            note(&nvme->cqs[i]); /* its message may not have been sent: one too many does no harm */
+    queues_count(nvme);
+    queues_level(nvme);
+    queues_wake(nvme);
 }
 
 /* --- doorbells ------------------------------------------------------------------------------- */
@@ -270,8 +251,8 @@ static bool cq_moved(struct cq *cq, uint32_t head)
         return false;
     }
     regs->head = (uint16_t)head;
-    if (cq->waiting) {
-        post_waiting(cq);
+    if (cq->blocked) {
+        cq->blocked = false;
         queues_wake(cq->nvme);
     }
     if (!pci_msix_enabled(&cq->nvme->dev))
@@ -342,7 +323,7 @@ void queues_ask(struct nvme *nvme)
         struct cq *cq = &nvme->cqs[i];
         if (sq->regs->used)
             ask(nvme, 2 * i, &sq->told, sq->regs->tail);
-        if (cq->regs->used && (cq->waiting || !msix))
+        if (cq->regs->used && (cq->blocked || !msix))
             ask(nvme, 2 * i + 1, &cq->told, cq->regs->head);
     }
     atomic_thread_fence(memory_order_seq_cst); /* before the doorbells are looked at again */
@@ -380,6 +361,7 @@ static bool execute(struct command *command, const struct sqe *sqe)
         status = command->sq->id ? io_execute(command, sqe) : admin_execute(command, sqe);
     if (status == NVME_BUSY) {
         command->sq->commands--; /* no command_free: that wakes who waits, which is this one */
+        cq_of(command->sq)->owed--;
         release(command);
         return false;
     }
@@ -396,8 +378,6 @@ static unsigned serve(struct sq *sq, unsigned max)
     struct sqe batch[BATCH];
     unsigned waiting = (regs->tail + (unsigned)regs->size - regs->head) % regs->size;
     unsigned n = MIN(MIN(waiting, max), MIN(BATCH, (unsigned)(regs->size - regs->head)));
-    if (cq_of(sq)->waiting)
-        return 0;
     if (!pci_read(&nvme->dev, GPA(regs->address + regs->head * sizeof batch[0]), batch,
                   n * sizeof batch[0])) {
         nvme_fatal(nvme, "a submission queue is not in memory");
@@ -405,11 +385,12 @@ static unsigned serve(struct sq *sq, unsigned max)
     }
     for (unsigned i = 0; i < n; i++) {
         uint16_t head = regs->head;
-        if (cq_of(sq)->waiting || !nvme_running(nvme))
+        struct command *command =
+            nvme_running(nvme) ? command_new(nvme, sq, le16_get(batch[i].cid)) : NULL;
+        if (!command)
             return i;
-        struct command *command = command_new(nvme, sq, le16_get(batch[i].cid));
         regs->head = (uint16_t)((head + 1u) % regs->size);
-        if (!command || !execute(command, &batch[i])) {
+        if (!execute(command, &batch[i])) {
             regs->head = head;
             nvme->starved = true;
             return i;
@@ -444,7 +425,6 @@ void queues_init(struct nvme *nvme)
     for (unsigned i = 0; i < NVME_QUEUES; i++) {
         nvme->sqs[i] = (struct sq){ .nvme = nvme, .regs = &nvme->regs.sqs[i], .id = i };
         nvme->cqs[i] = (struct cq){ .nvme = nvme, .regs = &nvme->regs.cqs[i], .id = i };
-        nvme->cqs[i].last = &nvme->cqs[i].waiting;
     }
     nvme->busy_last = &nvme->busy;
     /* Touched as they are used: an idle controller has no pages of them. */
@@ -464,18 +444,12 @@ void queues_forget(struct nvme *nvme)
     for (unsigned i = 0; i < NVME_QUEUES; i++) {
         struct sq *sq = &nvme->sqs[i];
         struct cq *cq = &nvme->cqs[i];
-        while (cq->waiting) {
-            struct command *command = cq->waiting;
-            cq->waiting = command->next;
-            release(command);
-        }
         if (sq->deleter)
             release(sq->deleter);
         sq->deleter = NULL;
-        sq->commands = 0;
-        sq->listed = cq->noted = false;
+        sq->commands = cq->owed = 0;
+        sq->listed = cq->noted = cq->blocked = false;
         sq->told = cq->told = (uint32_t)NOT_TOLD;
-        cq->last = &cq->waiting;
     }
     nvme->busy = NULL;
     nvme->busy_last = &nvme->busy;
@@ -520,7 +494,6 @@ void cq_create(struct nvme *nvme, unsigned id, uint64_t address, unsigned size, 
 void sq_delete(struct command *command, unsigned id)
 {
     struct sq *sq = &command->nvme->sqs[id];
-    drop_waiting(cq_of(sq), sq);
     sq->deleter = command;
     if (!sq->commands)
         sq_deleted(sq);

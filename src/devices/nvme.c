@@ -449,9 +449,7 @@ static void nvme_loaded(struct device *dev)
     } else {
         nvme_fatal(nvme, "it has no thread");
     }
-    queues_count(nvme);
-    queues_level(nvme);
-    queues_wake(nvme);
+    queues_loaded(nvme);
     nvme->flushed = 0;
     nvme_drained(nvme);
 }

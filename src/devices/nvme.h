@@ -157,7 +157,7 @@ struct sq;
 struct command {
     struct disk_request request;
     struct nvme *nvme;
-    struct command *next; /* free, or waiting for room in a completion queue */
+    struct command *next; /* while it is free */
     struct sq *sq;
     struct table *table; /* NULL: `ranges` and `iov` below are used */
     struct range *range;
@@ -165,7 +165,7 @@ struct command {
     unsigned generation;
     uint32_t result; /* dword 0 of the completion entry */
     uint32_t nsid;
-    uint16_t cid, status;
+    uint16_t cid;
     unsigned disk;        /* the request's */
     unsigned step, steps; /* of a command that makes several requests */
     enum { STEP_NONE, STEP_RANGES, STEP_DISKS, STEP_FLUSH } stepping;
@@ -187,8 +187,9 @@ struct cq {
     struct nvme *nvme;
     struct cq_regs *regs;
     unsigned id;
-    struct command *waiting, **last; /* for room */
-    struct cq *next;                 /* of nvme->noted */
+    unsigned owed;   /* entries, of commands that run */
+    bool blocked;    /* commands are not fetched for lack of room */
+    struct cq *next; /* of nvme->noted */
     bool noted;
     uint32_t told;
 };
@@ -252,6 +253,8 @@ void queues_shadow(struct nvme *nvme); /* there are shadow doorbells now */
 /* Fetches and starts commands, posts events, sends interrupts: a bounded batch. True: more. */
 bool queues_turn(struct nvme *nvme);
 void queues_interrupt(struct nvme *nvme);
+/* After a restore of the registers. */
+void queues_loaded(struct nvme *nvme);
 void queues_level(struct nvme *nvme); /* INTx */
 void sq_doorbell(struct nvme *nvme, unsigned id, uint32_t tail);
 void cq_doorbell(struct nvme *nvme, unsigned id, uint32_t head);
@@ -265,7 +268,7 @@ void cq_create(struct nvme *nvme, unsigned id, uint64_t address, unsigned size, 
 /* `command` is complete when nothing of queue `id` is left. */
 void sq_delete(struct command *command, unsigned id);
 void cq_delete(struct nvme *nvme, unsigned id);
-/* A command slot for a command of sq; NULL: none is free. */
+/* A command of sq; NULL: none is free, or there is no room for its completion. */
 struct command *command_new(struct nvme *nvme, struct sq *sq, uint16_t cid);
 bool command_table(struct command *command); /* gives it a table; false: none is free */
 void command_free(struct command *command);

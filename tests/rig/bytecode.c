@@ -184,14 +184,6 @@ static void look(struct rig *rig, struct code *code)
     g_mutex_unlock(&rig->dev->lock);
 }
 
-/* The device's loop as its thread would run it, for a while. */
-static void turn(struct rig *rig)
-{
-    enum { TURNS_PER_STEP = 16 };
-    for (int i = 0; i < TURNS_PER_STEP && rig->dev->loop && loop_turn(rig->dev->loop); i++)
-        continue;
-}
-
 void rig_run(struct rig *rig, const uint8_t *bytes, size_t size)
 {
     enum { TIMERS_PER_STEP = 1000 };
@@ -239,6 +231,5 @@ void rig_run(struct rig *rig, const uint8_t *bytes, size_t size)
             device_reset(rig->dev);
             break;
         }
-        turn(rig);
     }
 }

@@ -142,6 +142,7 @@ src/block/raw.c:g_mutex_lock the owner's, to drain; one flush at a time on threa
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end
 src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's threads
 src/devices/ahci.c:g_malloc0 in init: the drives' buffers
+src/devices/nvme-queue.c:g_malloc0 in init: commands and tables
 src/devices/q35-host.c:aligned_alloc in init: the BIOS shadow; failure is an error
 src/devices/vga.c:g_malloc0 in init: the bitmaps
 src/devices/vga.c:g_malloc0_n in init: the bitmaps

@@ -79,14 +79,18 @@ static void digest(const char *text, uint8_t bytes[16])
     memcpy(bytes, sum, 16);
 }
 
-/* A UUID of version 5 (RFC 4122 section 4.3), but for the name space. */
-static void make_uuid(const struct nvme *nvme, unsigned nsid, uint8_t uuid[16])
+/* UUIDs of version 5 (RFC 4122 section 4.3), but for the name space: of the subsystem (0) and of
+ * each namespace. */
+static void make_uuids(struct nvme *nvme)
 {
-    char text[64];
-    g_snprintf(text, sizeof text, "hv nvme %s/%u", nvme->sn, nsid);
-    digest(text, uuid);
-    uuid[6] = (uuid[6] & 0x0f) | 0x50;
-    uuid[8] = (uuid[8] & 0x3f) | 0x80;
+    for (unsigned nsid = 0; nsid <= NVME_DISKS; nsid++) {
+        uint8_t *uuid = nvme->uuids[nsid];
+        char text[64];
+        g_snprintf(text, sizeof text, "hv nvme %s/%u", nvme->sn, nsid);
+        digest(text, uuid);
+        uuid[6] = (uuid[6] & 0x0f) | 0x50;
+        uuid[8] = (uuid[8] & 0x3f) | 0x80;
+    }
 }
 
 void identify_init(struct nvme *nvme)
@@ -98,23 +102,24 @@ void identify_init(struct nvme *nvme)
             nvme->namespaces = i + 1;
     if (nvme->serial && *nvme->serial) {
         g_snprintf(nvme->sn, sizeof nvme->sn, "%s", nvme->serial);
-        return;
+    } else {
+        char text[256];
+        g_snprintf(text, sizeof text, "%s %s", nvme->dev.name,
+                   disk && disk->identity ? disk->identity : "");
+        digest(text, bytes);
+        g_snprintf(nvme->sn, sizeof nvme->sn, "HV%02X%02X%02X%02X%02X%02X%02X%02X", bytes[0],
+                   bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]);
     }
-    g_autofree char *text =
-        g_strdup_printf("%s %s", nvme->dev.name, disk && disk->identity ? disk->identity : "");
-    digest(text, bytes);
-    g_snprintf(nvme->sn, sizeof nvme->sn, "HV%02X%02X%02X%02X%02X%02X%02X%02X", bytes[0], bytes[1],
-               bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]);
+    make_uuids(nvme);
 }
 
 static void put_subnqn(const struct nvme *nvme, uint8_t *data)
 {
     static const char *const formats[16] = { [4] = "-", [6] = "-", [8] = "-", [10] = "-" };
-    uint8_t uuid[16];
+    const uint8_t *uuid = nvme->uuids[0];
     char text[80] = "nqn.2014-08.org.nvmexpress:uuid:";
     size_t length = strlen(text);
-    make_uuid(nvme, 0, uuid);
-    for (unsigned i = 0; i < sizeof uuid; i++)
+    for (unsigned i = 0; i < sizeof nvme->uuids[0]; i++)
         length += (size_t)g_snprintf(text + length, (gulong)(sizeof text - length), "%s%02x",
                                      formats[i] ? formats[i] : "", uuid[i]);
     memcpy(data + SUBNQN_AT, text, length);
@@ -173,7 +178,7 @@ static uint16_t fill_descriptors(const struct nvme *nvme, uint32_t nsid, uint8_t
         return NVME_INVALID_NAMESPACE;
     data[0] = TYPE_UUID;
     data[1] = UUID_SIZE;
-    make_uuid(nvme, nsid, data + 4);
+    memcpy(data + 4, nvme->uuids[nsid], UUID_SIZE);
     return NVME_OK;
 }
 

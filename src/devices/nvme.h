@@ -203,6 +203,7 @@ struct nvme {
     char *serial;
 
     char sn[21];
+    uint8_t uuids[NVME_DISKS + 1][16];
     unsigned namespaces; /* the highest NSID */
     struct loop_source source;
     struct sq sqs[NVME_QUEUES];

@@ -778,8 +778,10 @@ void virtio_save(struct device *dev, GByteArray *out)
 void virtio_loaded(struct device *dev)
 {
     struct virtio *v = dev->virtio;
-    v->regs.features &= v->offered;
-    for (unsigned i = v->count; i < VIRTIO_QUEUES; i++)
+    bool negotiated = v->regs.status & (STATUS_FEATURES_OK | STATUS_DRIVER_OK);
+    if (negotiated) /* until then the driver may ask for anything */
+        v->regs.features &= v->offered;
+    for (unsigned i = negotiated ? v->count : 0; i < VIRTIO_QUEUES; i++)
         v->regs.queue[i].enabled = 0;
     for (unsigned i = 0; i < v->count; i++)
         if (v->regs.queue[i].enabled && !(v->regs.status & STATUS_NEEDS_RESET))

@@ -179,6 +179,47 @@ static void guest_copies(void)
     guest_free(guest);
 }
 
+static bool is_filled(struct guest *guest, uint64_t at)
+{
+    uint8_t byte;
+    g_assert_true(guest_read(guest, GPA(at), &byte, 1));
+    return byte == 7;
+}
+
+/* What is discarded: whole pages of writable RAM, whatever else lies in the range. */
+static void guest_discards(void)
+{
+    enum { PAGE = 4096, ROM = 0x20000, VIDEO = 0x40000, FAR = 0x80000 };
+    static const struct {
+        uint64_t at, size;
+        unsigned flags;
+    } slots[] = {
+        { 0, ROM, 0 }, { ROM, 0x10000, SLOT_READONLY }, { FAR, 0x10000, 0 }, /* and a hole */
+    };
+    struct guest *guest = guest_new(MIB, NULL);
+    g_autofree uint8_t *video = g_malloc0(2 * PAGE);
+    uint8_t *aligned = (uint8_t *)(((uintptr_t)video + PAGE - 1) & ~(uintptr_t)(PAGE - 1));
+    memset(guest_ram_host(guest, GPA(0), MIB), 7, MIB);
+    for (size_t i = 0; i < G_N_ELEMENTS(slots); i++)
+        g_assert_true(guest_slot_set(guest, guest_slot_new(guest), GPA(slots[i].at), slots[i].size,
+                                     guest_ram_host(guest, GPA(slots[i].at), slots[i].size),
+                                     slots[i].flags));
+    g_assert_true(guest_slot_set(guest, guest_slot_new(guest), GPA(VIDEO), PAGE, aligned, 0));
+    memset(aligned, 7, PAGE);
+
+    g_assert_cmpuint(guest_discard(guest, GPA(PAGE + 1), 2 * PAGE), ==, PAGE);
+    g_assert_true(is_filled(guest, 2 * PAGE - 1) && is_filled(guest, 3 * PAGE));
+    g_assert_false(is_filled(guest, 2 * PAGE) || is_filled(guest, 3 * PAGE - 1));
+    g_assert_cmpuint(guest_discard(guest, GPA(PAGE), PAGE - 1), ==, 0);
+    g_assert_cmpuint(guest_discard(guest, GPA(UINT64_MAX - PAGE), PAGE), ==, 0);
+    g_assert_cmpuint(guest_discard(guest, GPA(PAGE), UINT64_MAX), ==, 0);
+    g_assert_cmpuint(guest_discard(guest, GPA(0x50000), PAGE), ==, 0);
+    g_assert_cmpuint(guest_discard(guest, GPA(ROM - PAGE), UINT64_C(1) << 60), ==, PAGE + 0x10000);
+    g_assert_true(is_filled(guest, ROM) && is_filled(guest, VIDEO));
+    g_assert_false(is_filled(guest, ROM - PAGE) || is_filled(guest, FAR));
+    guest_free(guest);
+}
+
 static void guest_dirty(void)
 {
     struct guest *guest = guest_new(MIB, NULL);
@@ -303,6 +344,7 @@ int main(int argc, char **argv)
     g_test_add_func("/clock/real", real_clock);
     g_test_add_func("/guest/copies", guest_copies);
     g_test_add_func("/guest/dirty", guest_dirty);
+    g_test_add_func("/guest/discards", guest_discards);
     g_test_add_func("/bus/widths", bus_widths);
     g_test_add_func("/bus/odd-lengths", bus_odd_lengths);
     return g_test_run();

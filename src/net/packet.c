@@ -4,6 +4,7 @@
 
 #include "net/segment.h"
 
+#include <glib.h>
 #include <string.h>
 
 enum { TYPE_AT = 12, ARP = 0x0806, IPV4 = 0x0800, IPV6 = 0x86dd };
@@ -198,6 +199,11 @@ void packet_init(struct packet_flows *flows)
     flows->smallest[1] = NET_MTU - IP6_SIZE - TCP_SIZE;
 }
 
+void packet_finish(struct packet_flows *flows)
+{
+    fragments_finish(&flows->fragments);
+}
+
 /* A connection by the other host's address and both ports; there is one guest. */
 static uint32_t flow_tag(const struct parts *p, bool from_guest)
 {
@@ -233,7 +239,7 @@ static unsigned recall(const struct packet_flows *flows, const struct parts *p)
 /* True, and *changed when its checksum is to be made again. */
 static bool judge_tcp(struct packet_flows *flows, const struct parts *p, bool *changed)
 {
-    if (!sound_tcp(p) || p->fragment)
+    if (!sound_tcp(p))
         return false;
     /* libslirp sends what lies behind the stream to the other side when the urgent pointer says so
      * (CVE-2026-9539). Urgent data is data like any other here, as RFC 6093 would have it. */
@@ -255,8 +261,6 @@ static bool judge_tcp(struct packet_flows *flows, const struct parts *p, bool *c
 
 static bool judge_udp(const struct parts *p)
 {
-    if (p->fragment)
-        return true; /* its header may be in another; a datagram is judged again by its length */
     unsigned length = p->length >= UDP_SIZE ? get16(p->upper + UDP_LENGTH) : 0;
     return length >= UDP_SIZE && length <= p->length && get16(p->upper + UDP_TARGET) != UDP_TFTP;
 }
@@ -367,12 +371,25 @@ static bool judge_upper(struct packet_flows *flows, const struct parts *p, bool 
     case UDP:
         return judge_udp(p);
     case ICMP:
-        return !p->v6 && (p->fragment || p->length >= ICMP_SIZE);
+        return !p->v6 && p->length >= ICMP_SIZE;
     case ICMPV6:
         return p->v6 && judge_icmp6(p);
     default:
         return false;
     }
+}
+
+/* A fragment of a datagram, which goes on when it is whole. TCP is not sent in fragments. */
+static bool collect(struct packet_flows *flows, const uint8_t *frame, const struct parts *p,
+                    const struct packet_sink *sink)
+{
+    if (p->protocol != UDP && p->protocol != ICMP)
+        return false;
+    size_t length;
+    uint8_t *whole =
+        fragments_add(&flows->fragments, frame, p->length, g_get_monotonic_time() / 1000, &length);
+    const struct net_header plain = { .segment_type = NET_PLAIN };
+    return !whole || packet_from_guest(flows, plain, whole, length, sink);
 }
 
 bool packet_from_guest(struct packet_flows *flows, struct net_header header, uint8_t *frame,
@@ -388,8 +405,11 @@ bool packet_from_guest(struct packet_flows *flows, struct net_header header, uin
         return true;
     }
     bool incomplete = header.flags & NET_NEEDS_CHECKSUM;
-    if (!find_parts(&p, frame, length) || !judge_source(&p) || !judge_header(&header, &p, frame) ||
-        !judge_upper(flows, &p, &incomplete))
+    if (!find_parts(&p, frame, length) || !judge_source(&p) || !judge_header(&header, &p, frame))
+        return false;
+    if (p.fragment)
+        return collect(flows, frame, &p, sink);
+    if (!judge_upper(flows, &p, &incomplete))
         return false;
     if ((header.segment_type & ~NET_ECN) == NET_UDP_L4)
         return cut_datagram(frame, &p, le16_get(header.segment_size), sink);

@@ -9,6 +9,7 @@
  *
  * IPv4: RFC 791, TCP: RFC 9293, UDP: RFC 768, IPv6 and its fragments: RFC 8200 */
 #pragma once
+#include "net/fragments.h"
 #include "net/net.h"
 
 #include <stdbool.h>
@@ -25,10 +26,12 @@ struct packet_flows {
         uint32_t tag; /* of addresses and ports */
         uint16_t mss; /* 0: no connection here */
     } table[PACKET_FLOWS];
-    uint16_t smallest[2]; /* of IPv4 and IPv6: for a connection that has lost its place */
-    uint32_t fragment_id; /* of IPv6 */
+    uint16_t smallest[2];       /* of IPv4 and IPv6: for a connection that has lost its place */
+    uint32_t fragment_id;       /* of IPv6 */
+    struct fragments fragments; /* of the guest's datagrams */
 };
 void packet_init(struct packet_flows *flows);
+void packet_finish(struct packet_flows *flows);
 
 /* Takes packets that are ready for the other side, as struct net_header and bytes. */
 struct packet_sink {

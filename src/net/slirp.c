@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum {
-    BUSY_MS = 75 * 1000,    /* the longest of its TCP timers and of its fragments' */
+    BUSY_MS = 75 * 1000,    /* the longest of its TCP timers */
     AGEING_MS = 300 * 1000, /* its UDP sockets live 240 s */
     AGEING_STEP_MS = 60 * 1000,
 };
@@ -168,6 +168,7 @@ struct slirp *slirp_net_new(const char *name, bool restricted, const struct pack
 void slirp_net_free(struct slirp *net)
 {
     slirp_cleanup(net->slirp);
+    packet_finish(&net->flows);
     g_free(net->name);
     g_free(net);
 }

@@ -88,7 +88,7 @@ start() {
 }
 is() { "$HV" info "$1" 2>/dev/null | grep -q "\"$2\": \"\?$3\"\?"; } # NAME KEY VALUE
 gone() { ! kill -0 "$1" 2>/dev/null; }
-vmm_of() { "$HV" info "$1" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
+vmm_of() { "$HV" info "$1" | sed -n '0,/"pid"/s/.*"pid": \([0-9]*\).*/\1/p'; }
 power_off() { "$HV" stop "$1" --kill && wait "$2"; } # NAME PID
 # child PID NAME: the process of that name that PID started.
 child() {

@@ -126,12 +126,14 @@ static void disk_done(struct disk_request *done, int error)
     if (!error && request->type == T_IN)
         for (unsigned i = 0; i < done->iov_count; i++)
             guest_host_written(blk->dev.board->guest, done->iov[i].iov_base, done->iov[i].iov_len);
-    if (!error && request->next < request->ranges) {
+    /* After a reset nothing more is started: the driver waits for what is. */
+    bool goes_on = !error && virtio_running(&blk->dev);
+    if (goes_on && request->next < request->ranges) {
         next_range(blk, chain);
         disk_kick(blk->disk);
         return;
     }
-    if (!error && request->sync) {
+    if (goes_on && request->sync) {
         request->sync = false;
         request->disk.op = DISK_FLUSH;
         disk_submit(blk->disk, &request->disk);
@@ -152,6 +154,12 @@ static void submit(struct blk *blk, struct request *request, enum disk_op op, ui
     disk_submit(blk->disk, &request->disk);
 }
 
+/* Is what was written to be on stable storage when it is answered? (section 5.2.6.2) */
+static bool is_write_through(const struct blk *blk)
+{
+    return blk->regs.write_through || !virtio_has(&blk->dev, F_FLUSH);
+}
+
 /* Reads and writes. The sector is judged before it becomes an offset: no product wraps. */
 static void transfer(struct blk *blk, struct chain *chain, uint64_t sector)
 {
@@ -165,7 +173,7 @@ static void transfer(struct blk *blk, struct chain *chain, uint64_t sector)
     request->disk.iov = in ? chain->in : chain->out;
     request->disk.iov_count = in ? chain->in_count : chain->out_count;
     request->written = in ? bytes : 0;
-    request->sync = !in && (blk->regs.write_through || !virtio_has(&blk->dev, F_FLUSH));
+    request->sync = !in && is_write_through(blk);
     submit(blk, request, in ? DISK_READ : DISK_WRITE, sector, bytes);
 }
 
@@ -200,6 +208,7 @@ static void start_ranges(struct blk *blk, struct chain *chain)
         return;
     }
     request->ranges = (uint16_t)count;
+    request->sync = request->type == T_WRITE_ZEROES && is_write_through(blk);
     next_range(blk, chain);
 }
 

@@ -698,7 +698,9 @@ static void finish(struct fuzz *f)
     verify(f);
     if (is(f, TIDY) && driver_status(f->driver))
         g_error("%s: its reset does not end", FUZZ_CLASS);
-    if (!rig_round_trip(f->rig))
+    /* A NIC that was loaded announces itself, so its state may be another then. */
+    bool announces = !is(f, TIDY) && !strcmp(FUZZ_CLASS, "virtio-net");
+    if (!announces && !rig_round_trip(f->rig))
         g_error("%s: saved and loaded, its state is another", FUZZ_CLASS);
     device_reset(f->rig->dev);
     for (unsigned i = 0; i < device_queues(f); i++)

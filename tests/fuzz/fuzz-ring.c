@@ -94,8 +94,9 @@ static void mark(struct fuzz *f, uint64_t at, uint64_t length)
         f->outside = true; /* the rest of RAM is not looked at then */
     if (at + length < at)
         return;
-    for (uint64_t i = MAX(at, ARENA); i < MIN(at + length, END); i++)
-        f->writable[i - ARENA] = true;
+    uint64_t from = MAX(at, ARENA), to = MIN(at + length, END);
+    if (from < to)
+        memset(f->writable + (from - ARENA), true, to - from);
 }
 
 /* Eight-byte steps: where a table may lie, and the offsets of flags in both kinds. */

@@ -214,7 +214,7 @@ static struct rig *make(const struct device_class *class, const char *const *opt
                    guest_ram_host(rig->board.guest, GPA(0), RIG_RAM), 0);
     bus_add_reader(rig->board.bus, &rig->reader);
     rig->far = -1;
-    rig->turns = RIG_TURNS;
+    rig->turns = threads ? 0 : RIG_TURNS;
     rig->host_time = 1000000000; /* 2001-09-09 01:46:40 UTC, a Sunday */
     rig->output = g_byte_array_new();
     rig->stream.write = stream_take;

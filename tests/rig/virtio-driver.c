@@ -57,6 +57,7 @@ struct driver *driver_find(struct rig *rig)
 {
     struct driver *driver = g_new0(struct driver, 1);
     driver->rig = rig;
+    rig->turns = 0; /* when the device has its turn is for the test to say */
     driver->top = 0x10000;
     uint64_t *const structures[] = { [CFG_COMMON] = &driver->common,
                                      [CFG_NOTIFY] = &driver->notify,

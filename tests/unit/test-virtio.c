@@ -1264,7 +1264,7 @@ static void wrong_state(const void *kind)
         struct rig *rig = rig_of(kind);
         g_autofree uint8_t *bytes = g_memdup2(state->data, state->len);
         for (unsigned n = 0; n < 1 + i % 4; n++)
-            bytes[g_rand_int_range(rand, 4096, (gint32)state->len)] = (uint8_t)g_rand_int(rand);
+            bytes[g_rand_int_range(rand, 0, (gint32)state->len)] = (uint8_t)g_rand_int(rand);
         const uint8_t *in = bytes;
         size_t length = state->len;
         if (device_load(rig->dev, &in, &length, NULL))

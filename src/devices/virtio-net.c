@@ -3,112 +3,15 @@
  * Packets go between the driver's buffers and the cable (net/net.h) without a copy. Checksums and
  * large segments are left to the far end in both directions. With several queue pairs (one for each
  * vCPU) the guest spreads what it sends; what comes is put into the pair whose flow it is of. */
-#include "bus/virtio.h"
+#include "devices/virtio-net.h"
 
 #include "base/error.h"
-#include "net/net.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Feature bits (section 5.1.3). */
-enum {
-    F_CSUM = 0,
-    F_GUEST_CSUM = 1,
-    F_MTU = 3,
-    F_MAC = 5,
-    F_GUEST_TSO4 = 7,
-    F_GUEST_TSO6 = 8,
-    F_GUEST_ECN = 9,
-    F_HOST_TSO4 = 11,
-    F_HOST_TSO6 = 12,
-    F_HOST_ECN = 13,
-    F_MRG_RXBUF = 15,
-    F_STATUS = 16,
-    F_CTRL_VQ = 17,
-    F_CTRL_RX = 18,
-    F_CTRL_VLAN = 19,
-    F_CTRL_RX_EXTRA = 20,
-    F_GUEST_ANNOUNCE = 21,
-    F_MQ = 22,
-    F_CTRL_MAC_ADDR = 23,
-    F_GUEST_USO4 = 54,
-    F_GUEST_USO6 = 55,
-    F_HOST_USO = 56,
-};
-#define BIT(feature) (UINT64_C(1) << (feature))
-
-/* Status (section 5.1.4) and the control queue's commands (section 5.1.6.5). */
+/* Status (section 5.1.4). */
 enum { S_LINK_UP = 1, S_ANNOUNCE = 2 };
-enum {
-    CTRL_RX = 0,
-    RX_PROMISCUOUS = 0,
-    RX_ALL_MULTICAST = 1,
-    RX_ALL_UNICAST = 2,
-    RX_NO_MULTICAST = 3,
-    RX_NO_UNICAST = 4,
-    RX_NO_BROADCAST = 5,
-    RX_MODES = 6,
-    CTRL_MAC = 1,
-    MAC_TABLE_SET = 0,
-    MAC_ADDRESS_SET = 1,
-    CTRL_VLAN = 2,
-    VLAN_ADD = 0,
-    VLAN_DELETE = 1,
-    CTRL_ANNOUNCE = 3,
-    ANNOUNCE_ACK = 0,
-    CTRL_MQ = 4,
-    MQ_PAIRS_SET = 0,
-    CTRL_OK = 0,
-    CTRL_ERROR = 1,
-};
-enum {
-    MAC = 6,
-    PAIRS_MAX = 8,
-    QUEUE_SIZE = 256,
-    FILTERS = 64, /* addresses of each kind; with more, all pass */
-    VLANS = 4096,
-    ETHERTYPE = 12,
-    ETHERTYPE_VLAN = 0x8100,
-    HEADER = sizeof(struct net_header),
-    PEEK = 64, /* bytes of a frame that filters and steering look at */
-    RX_SEGMENTS = 64,
-    RX_CHAINS = 64, /* of 1.5 KiB for a 64 KiB packet, and some */
-    SEND_SEGMENTS = 256,
-    CONTROL_BATCH = 8,
-    FLOWS = 256,
-};
-
-struct net_config {
-    uint8_t mac[MAC];
-    le16 status, max_pairs, mtu;
-};
-
-struct vnet_regs {
-    uint64_t vlans[VLANS / 64];
-    uint8_t unicast[FILTERS][MAC], multicast[FILTERS][MAC];
-    uint16_t unicasts, multicasts; /* more than FILTERS: all */
-    uint16_t pairs;                /* in use */
-    uint8_t mac[MAC];
-    uint8_t mode[RX_MODES];
-    uint8_t announce;
-    uint8_t cable_out; /* what the user did: survives a reset of the driver */
-    uint8_t pad[4];
-};
-
-struct vnet {
-    struct device dev;
-    struct net *net;
-    GBytes *rom;
-    char *mac_option;
-    uint64_t pairs_option, mtu;
-    uint8_t mac[MAC];
-    struct loop_source cable; /* readable: packets came; writable: it has room again */
-    bool starved;             /* packets wait for receive buffers */
-    bool blocked;             /* a transmit queue waits for room */
-    uint8_t flows[FLOWS];     /* the pair that last sent for each hash */
-    struct vnet_regs regs;
-};
 
 static const struct field vnet_fields[] = {
     SAVED_ARRAY(struct vnet_regs, vlans),
@@ -182,45 +85,6 @@ static void watch(struct vnet *vnet)
     } else if (vnet->cable.loop) {
         loop_change(&vnet->cable, events);
     }
-}
-
-/* --- receive filter (section 5.1.6.5.1) ----------------------------------------------------- */
-
-static bool listed(const uint8_t list[][MAC], unsigned count, const uint8_t *address)
-{
-    for (unsigned i = 0; i < MIN(count, FILTERS); i++)
-        if (!memcmp(list[i], address, MAC))
-            return true;
-    return count > FILTERS;
-}
-
-static bool vlan_passes(const struct vnet *vnet, const uint8_t *frame)
-{
-    if (!virtio_has(&vnet->dev, F_CTRL_VLAN) ||
-        (frame[ETHERTYPE] << 8 | frame[ETHERTYPE + 1]) != ETHERTYPE_VLAN)
-        return true;
-    unsigned id = (unsigned)(frame[ETHERTYPE + 2] << 8 | frame[ETHERTYPE + 3]) % VLANS;
-    return vnet->regs.vlans[id / 64] >> id % 64 & 1;
-}
-
-/* Is the frame, of which the first bytes are given, for this NIC? */
-static bool passes(const struct vnet *vnet, const uint8_t *frame)
-{
-    static const uint8_t broadcast[MAC] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
-    const struct vnet_regs *r = &vnet->regs;
-    if (!vlan_passes(vnet, frame))
-        return false;
-    if (r->mode[RX_PROMISCUOUS])
-        return true;
-    if (!memcmp(frame, broadcast, MAC))
-        return !r->mode[RX_NO_BROADCAST];
-    if (frame[0] & 1)
-        return !r->mode[RX_NO_MULTICAST] &&
-               (r->mode[RX_ALL_MULTICAST] || listed(r->multicast, r->multicasts, frame));
-    if (r->mode[RX_NO_UNICAST])
-        return false;
-    return r->mode[RX_ALL_UNICAST] || !memcmp(frame, r->mac, MAC) ||
-           listed(r->unicast, r->unicasts, frame);
 }
 
 /* --- receiving ------------------------------------------------------------------------------ */
@@ -363,7 +227,7 @@ static bool receive_one(struct vnet *vnet, struct virtqueue *queue, bool *got)
         return false;
     size_t length = net_receive(vnet->net, landing.iov, landing.segments);
     *got = length > HEADER;
-    if (*got && peek(&landing, length, frame) && passes(vnet, frame))
+    if (*got && peek(&landing, length, frame) && vnet_passes(vnet, frame))
         deliver(vnet, &landing, length);
     else
         give_back(&landing, 0);
@@ -431,105 +295,11 @@ static bool cable_ready(struct loop_source *source, uint32_t events)
     return receive_all(vnet) && !vnet->starved;
 }
 
-/* --- the control queue (section 5.1.6.5) ---------------------------------------------------- */
-
-static bool set_mode(struct vnet *vnet, struct chain *chain, uint8_t command)
-{
-    uint8_t on;
-    if (command >= RX_MODES || !chain_read(chain, &on, sizeof on))
-        return false;
-    vnet->regs.mode[command] = on != 0;
-    return true;
-}
-
-/* One of the two lists of MAC_TABLE_SET. */
-static bool read_table(struct chain *chain, uint8_t list[][MAC], uint16_t *count)
-{
-    le32 entries;
-    uint8_t lost[MAC];
-    if (!chain_read(chain, &entries, sizeof entries) ||
-        (uint64_t)le32_get(entries) * MAC > chain->out_bytes)
-        return false;
-    uint32_t wanted = le32_get(entries);
-    *count = (uint16_t)MIN(wanted, FILTERS + 1);
-    for (uint32_t i = 0; i < wanted; i++)
-        if (!chain_read(chain, i < FILTERS ? list[i] : lost, MAC))
-            return false;
-    return true;
-}
-
-static bool set_mac(struct vnet *vnet, struct chain *chain, uint8_t command)
-{
-    struct vnet_regs *r = &vnet->regs;
-    if (command == MAC_ADDRESS_SET)
-        return chain->out_bytes == MAC && chain_read(chain, r->mac, MAC);
-    return command == MAC_TABLE_SET && read_table(chain, r->unicast, &r->unicasts) &&
-           read_table(chain, r->multicast, &r->multicasts);
-}
-
-static bool set_vlan(struct vnet *vnet, struct chain *chain, uint8_t command)
-{
-    le16 id;
-    if (command > VLAN_DELETE || !chain_read(chain, &id, sizeof id) || le16_get(id) >= VLANS)
-        return false;
-    uint64_t bit = UINT64_C(1) << le16_get(id) % 64, *word = &vnet->regs.vlans[le16_get(id) / 64];
-    *word = command == VLAN_ADD ? *word | bit : *word & ~bit;
-    return true;
-}
-
-static bool set_pairs(struct vnet *vnet, struct chain *chain, uint8_t command)
-{
-    le16 pairs;
-    if (command != MQ_PAIRS_SET || !virtio_has(&vnet->dev, F_MQ) ||
-        !chain_read(chain, &pairs, sizeof pairs) || !le16_get(pairs) ||
-        le16_get(pairs) > vnet->pairs_option)
-        return false;
-    vnet->regs.pairs = le16_get(pairs);
-    return true;
-}
-
-static bool command(struct vnet *vnet, struct chain *chain)
-{
-    uint8_t head[2]; /* class, command */
-    if (!chain_read(chain, head, sizeof head))
-        return false;
-    switch (head[0]) {
-    case CTRL_RX:
-        return set_mode(vnet, chain, head[1]);
-    case CTRL_MAC:
-        return set_mac(vnet, chain, head[1]);
-    case CTRL_VLAN:
-        return set_vlan(vnet, chain, head[1]);
-    case CTRL_ANNOUNCE:
-        vnet->regs.announce = false;
-        return head[1] == ANNOUNCE_ACK;
-    case CTRL_MQ:
-        return set_pairs(vnet, chain, head[1]);
-    default:
-        return false;
-    }
-}
-
-static bool control(struct vnet *vnet, unsigned index)
-{
-    struct virtqueue *queue = virtio_queue(&vnet->dev, index);
-    struct chain *chain;
-    unsigned count = 0;
-    while (count < CONTROL_BATCH && (chain = virtqueue_pop(queue))) {
-        uint8_t ack = command(vnet, chain) ? CTRL_OK : CTRL_ERROR;
-        chain_write(chain, &ack, sizeof ack);
-        virtqueue_push(chain, chain->written);
-        count++;
-    }
-    virtqueue_flush(queue);
-    return count == CONTROL_BATCH;
-}
-
 static bool serve(struct device *dev, unsigned index)
 {
     struct vnet *vnet = (struct vnet *)dev;
     if (index == control_index(vnet))
-        return control(vnet, index);
+        return vnet_control(vnet, index);
     if (index % 2)
         return transmit(vnet, index);
     return receive_all(vnet) && !vnet->starved; /* buffers came for what waits */

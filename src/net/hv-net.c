@@ -42,9 +42,17 @@ enum {
  * guest decides how many that are. */
 #define SERVE_BYTES (UINT64_C(3) << 30)
 
+#if defined __SANITIZE_ADDRESS__
+#define SANITIZED
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define SANITIZED
+#endif
+#endif
+
 struct arguments {
     int frames, control, ports, ready, listener, folder;
-    char *name, *path;
+    const char *name, *path;
     bool restricted;
 };
 
@@ -159,7 +167,7 @@ static void confine(void)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_NOFILE, SOCKETS_MAX);
-#ifndef __SANITIZE_ADDRESS__
+#ifndef SANITIZED /* whose shadow alone is larger */
     limit(RLIMIT_AS, SERVE_BYTES);
 #endif
 }
@@ -242,7 +250,7 @@ static bool take_argument(struct arguments *args, const char *word)
     const struct {
         const char *name;
         int *number;
-        char **text;
+        const char **text;
     } known[] = {
         { "frames=", &args->frames, NULL },     { "control=", &args->control, NULL },
         { "ports=", &args->ports, NULL },       { "ready=", &args->ready, NULL },
@@ -258,7 +266,7 @@ static bool take_argument(struct arguments *args, const char *word)
         if (known[i].number)
             *known[i].number = (int)strtol(value, NULL, 10);
         else
-            *known[i].text = g_strdup(value);
+            *known[i].text = value;
         return true;
     }
     return false;

@@ -172,6 +172,8 @@ static void verify(struct fuzz *f)
     if (!memcmp(arena, f->shadow, SIZE))
         return;
     for (unsigned i = 0; i < SIZE; i++) {
+        if (i % 64 == 0 && !memcmp(arena + i, f->shadow + i, 64))
+            i += 63;
         if (arena[i] == f->shadow[i])
             continue;
         if (!may_write(f, ARENA + i))
@@ -686,6 +688,11 @@ static void check_answers(struct fuzz *f)
     }
 }
 
+static bool is_zero(const uint8_t *bytes, size_t length)
+{
+    return !bytes[0] && !memcmp(bytes, bytes + 1, length - 1);
+}
+
 static void finish(struct fuzz *f)
 {
     rest(f);
@@ -711,9 +718,8 @@ static void finish(struct fuzz *f)
     memset(f->writable, 0, sizeof f->writable);
     rest(f);
     verify(f);
-    for (unsigned i = 0; i < RIG_RAM && !f->outside; i++)
-        if (f->ram[i] && (i < ARENA || i >= END))
-            g_error("%s: it wrote to %#x", FUZZ_CLASS, i);
+    if (!f->outside && (!is_zero(f->ram, ARENA) || !is_zero(f->ram + END, RIG_RAM - END)))
+        g_error("%s: it wrote outside what the driver uses", FUZZ_CLASS);
 }
 
 static bool has_option(const struct device_class *class, const char *name)

@@ -457,9 +457,11 @@ static bool next_used(struct driver *driver, const struct driver_queue *queue, u
         uint64_t entry = queue->desc + (queue->seen & ~WRAP) * sizeof(struct desc);
         unsigned flags = get16(driver, entry + offsetof(struct desc, next));
         bool wrap = queue->seen & WRAP;
+        if (!!(flags & DESC_AVAIL) != wrap || !!(flags & DESC_USED) != wrap)
+            return false;
         *id = get16(driver, entry + offsetof(struct desc, flags));
         *written = get32(driver, entry + offsetof(struct desc, length));
-        return !!(flags & DESC_AVAIL) == wrap && !!(flags & DESC_USED) == wrap;
+        return true;
     }
     uint64_t element = queue->used + 4 + 8u * (queue->seen % queue->size);
     if (get16(driver, queue->used + 2) == queue->seen)

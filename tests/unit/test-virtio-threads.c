@@ -23,8 +23,12 @@ struct bench {
     GThread *disk;
     gint stop;
     GRand *rand;
-    uint64_t buffer[QUEUES][SIZE];
-    unsigned out[QUEUES], done; /* chains of each queue that the device has; came back */
+    struct lent {
+        bool used[SIZE];      /* buffers that the device has */
+        unsigned owner[SIZE]; /* by the chain's id */
+        unsigned out;         /* chains */
+    } lent[QUEUES];
+    unsigned done; /* chains that came back */
 };
 
 static bool doorbell(void *opaque, uint64_t address, int fd, bool on)
@@ -69,7 +73,7 @@ static void start(struct bench *b, uint64_t features)
     while (driver_status(driver))
         g_assert_true(g_get_monotonic_time() < until);
     memset(driver->queue, 0, sizeof driver->queue);
-    memset(b->out, 0, sizeof b->out);
+    memset(b->lent, 0, sizeof b->lent);
     driver->top = 0x20000;
     g_assert_true(driver_negotiate(driver, driver_offered(driver) &
                                                (features | UINT64_C(1) << VIRTIO_VERSION_1 |
@@ -99,21 +103,28 @@ static void kick(struct bench *b, unsigned queue)
 /* A read of one sector; three descriptors. */
 static void add(struct bench *b, unsigned queue)
 {
-    uint64_t at = b->buffer[queue][b->out[queue]];
+    struct lent *lent = &b->lent[queue];
+    unsigned i = 0;
+    while (lent->used[i])
+        i++;
+    uint64_t at = 0x80000 + 1024u * (queue * SIZE + i);
     const uint8_t header[16] = { [8] = (uint8_t)g_rand_int_range(b->rand, 0, 200) };
     driver_put(b->driver, at, header, sizeof header);
     const struct driver_buffer buffers[] = { { at, 16, false },
                                              { at + 16, 512, true },
                                              { at + 528, 1, true } };
-    driver_add(b->driver, queue, buffers, 3);
-    b->out[queue]++;
+    lent->owner[driver_add(b->driver, queue, buffers, 3)] = i;
+    lent->used[i] = true;
+    lent->out++;
 }
 
 static bool collect(struct bench *b, unsigned queue)
 {
     bool any = false;
-    while (driver_used(b->driver, queue, NULL, NULL)) {
-        b->out[queue]--;
+    unsigned id;
+    while (driver_used(b->driver, queue, &id, NULL)) {
+        b->lent[queue].used[b->lent[queue].owner[id]] = false;
+        b->lent[queue].out--;
         b->done++;
         any = true;
     }
@@ -124,7 +135,7 @@ static bool collect(struct bench *b, unsigned queue)
 static void wait(struct bench *b, unsigned queue)
 {
     int64_t until = g_get_monotonic_time() + PATIENCE;
-    while (b->out[queue]) {
+    while (b->lent[queue].out) {
         unsigned before = interrupts(b);
         driver_event(b->driver, queue, 0);
         driver_interrupts(b->driver, queue, true);
@@ -158,7 +169,7 @@ static void round_trip(struct bench *b, uint64_t features)
         driver_write(b->driver, DRIVER_QUEUE_RESET, 2, 1);
         while (driver_read(b->driver, DRIVER_QUEUE_RESET, 2))
             g_thread_yield();
-        b->out[queue] = 0;
+        b->lent[queue] = (struct lent){ .out = 0 };
         b->driver->top = 0x30000 + 0x4000 * queue;
         driver_queue(b->driver, queue, SIZE);
         break;
@@ -188,8 +199,6 @@ static void stress(bool packed, uint64_t features)
     b->ways.ops.doorbell = doorbell;
     b->rig->board.ops = &b->ways.ops;
     b->driver = driver_find(b->rig);
-    for (unsigned i = 0; i < QUEUES * SIZE; i++)
-        b->buffer[i / SIZE][i % SIZE] = 0x80000 + 1024u * i;
     b->disk = g_thread_new("disk", disk, b);
     features |= UINT64_C(1) << VIRTIO_RING_RESET;
     start(b, features);

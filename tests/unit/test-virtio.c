@@ -628,8 +628,9 @@ static void contents(const void *kind)
     }
 }
 
-/* More pieces than a chain has room of its own for; no two of them are neighbours. */
-static void long_chains(const void *kind)
+/* More pieces than a chain has room of its own for, `stride` bytes apart: those that are neighbours
+ * may be joined, but never what is read with what is written. */
+static void try_long(const void *kind, unsigned stride)
 {
     struct driver *driver = open_driver(kind, plain | FEATURE(VIRTIO_INDIRECT_DESC));
     struct driver_queue *queue = &driver->queue[0];
@@ -644,8 +645,8 @@ static void long_chains(const void *kind)
             for (unsigned i = 0; i < n; i++) {
                 bool in = i >= n / 2, more = i + 1 < n;
                 unsigned bits = in ? 2 : 0;
-                driver_put(driver, data + 32 * i, &(uint32_t){ i }, 4);
-                driver_descriptor(driver, table, i, data + 32 * i, 4, packed ? 0 : bits | more,
+                driver_put(driver, data + stride * i, &(uint32_t){ i }, 4);
+                driver_descriptor(driver, table, i, data + stride * i, 4, packed ? 0 : bits | more,
                                   packed ? bits : i + 1);
             }
             if (packed) {
@@ -659,8 +660,13 @@ static void long_chains(const void *kind)
             }
             struct chain *chain = pop(driver, 0);
             g_assert_nonnull(chain);
-            g_assert_cmpuint(chain->out_count, ==, n / 2);
-            g_assert_cmpuint(chain->in_count, ==, n - n / 2);
+            g_assert_cmpuint(chain->out_bytes, ==, 4 * (n / 2));
+            g_assert_cmpuint(chain->in_bytes, ==, 4 * (n - n / 2));
+            gpa first_in;
+            g_assert_true(chain_in_address(chain, 0, &first_in));
+            g_assert_cmphex(first_in.raw, ==, data + stride * (n / 2));
+            if (stride > 4)
+                g_assert_cmpuint(chain->out_count + chain->in_count, ==, n);
             for (uint32_t i = 0, value; i < n / 2; i++) {
                 g_assert_true(chain_read(chain, &value, 4));
                 g_assert_cmpuint(value, ==, i);
@@ -671,7 +677,13 @@ static void long_chains(const void *kind)
     done(driver);
 }
 
-/* Neighbours are joined where it helps, but what is read and what is written is not. */
+static void long_chains(const void *kind)
+{
+    try_long(kind, 32);
+    try_long(kind, 4);
+}
+
+/* Buffers of no bytes are no buffers, wherever they point. */
 static void zero_length(const void *kind)
 {
     struct driver *driver = open_driver(kind, plain);

@@ -316,7 +316,7 @@ static bool add_nic(struct pc *pc, const struct config *config, const struct mac
     bool virtio = !nic.model || !strcmp(nic.model, "virtio");
     struct part part = { virtio ? "virtio-net" : "e1000", "nic", 0, NIC, { { NULL, 0 } } };
     struct device *dev = add_part(pc, &part);
-    struct net *net = net_new(files->net, files->net_tap, "nic");
+    struct net *net = pc->net = net_new(files->net, files->net_tap, "nic");
     const uint8_t *m = nic.mac;
     g_autofree char *mac =
         g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
@@ -425,6 +425,7 @@ void pc_finish(struct pc *pc)
 {
     for (guint i = pc->devices ? pc->devices->len : 0; i-- > 0;)
         device_destroy(g_ptr_array_index(pc->devices, i));
+    net_free(pc->net);
     if (pc->devices)
         g_ptr_array_unref(pc->devices);
     if (pc->irqs)

@@ -4,6 +4,7 @@
 #include "machine/machine.h"
 
 struct fw_cfg;
+struct net;
 
 #define PCI64_WINDOW (32 * GIB)
 enum { ISA_LINES = 16, PIRQ_LINES = 8, AHCI_PORTS = 6, SERIAL_PORTS = 4 };
@@ -14,6 +15,7 @@ struct pc {
     GPtrArray *devices;
     GPtrArray *irqs; /* every source on a wire */
     struct fw_cfg *fw_cfg;
+    struct net *net; /* the network card's; NULL: none */
     uint64_t pci64_base;      /* of the PCI window above RAM, PCI64_WINDOW large */
     struct bus_reader reader; /* the machine's own accesses: where no firmware makes them */
     unsigned slot;            /* the next free one of PCI bus 0 */

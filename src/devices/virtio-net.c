@@ -399,6 +399,7 @@ static void loaded(struct device *dev)
     if (!virtio_has(dev, F_GUEST_ANNOUNCE) || vnet->regs.cable_out)
         return;
     vnet->regs.announce = true;
+    virtio_config_changed(dev);
 }
 
 static bool parse_mac(const char *text, uint8_t mac[MAC])

@@ -480,6 +480,7 @@ const struct device_class virtio_vsock_class = {
         (const struct option[]){
             { "cid", "the guest's address", OPTION_UINT, offsetof(struct vsock, cid), "3", 3,
               UINT32_MAX - 1 },
+            VIRTIO_OPTION_PACKED,
             { .name = NULL },
         },
     .plugs =

@@ -189,12 +189,18 @@ bool pci_option_rom(struct device *dev, GBytes *rom, GError **error)
     uint64_t size = 4096;
     while (size < length)
         size *= 2;
-    uint8_t *copy = aligned_alloc(4096, size);
-    if (!copy)
-        return hv_fail(error, HV_HOST, "%s: no memory for the option ROM", dev->name);
-    memcpy(copy, data, length);
-    memset(copy + length, 0xff, size - length);
-    pci_bar_memory(dev, PCI_ROM, copy, size, SLOT_READONLY);
+    if (size == length && (uintptr_t)data % 4096 == 0) {
+        dev->pci->rom = g_bytes_ref(rom);
+    } else {
+        uint8_t *copy = aligned_alloc(4096, size);
+        if (!copy)
+            return hv_fail(error, HV_HOST, "%s: no memory for the option ROM", dev->name);
+        memcpy(copy, data, length);
+        memset(copy + length, 0xff, size - length);
+        dev->pci->rom = g_bytes_new_with_free_func(copy, size, free, copy);
+    }
+    void *host = (void *)(uintptr_t)g_bytes_get_data(dev->pci->rom, NULL);
+    pci_bar_memory(dev, PCI_ROM, host, size, SLOT_READONLY);
     return true;
 }
 
@@ -437,7 +443,7 @@ void pci_finish(struct device *dev)
         bar_hide(pci, &pci->bars[i]);
     pci_msix_release(dev);
     g_free(pci->msix);
-    free(pci->bars[PCI_ROM].host);
+    g_clear_pointer(&pci->rom, g_bytes_unref);
     dev->board->pci->functions[pci->devfn] = NULL;
     g_free(pci);
 }

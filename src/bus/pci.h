@@ -87,6 +87,7 @@ struct pci_function {
     } bars[PCI_BARS];
     bool level;                     /* INTx as the device drives it */
     struct msix *msix;              /* NULL: it has none */
+    GBytes *rom;                    /* what the ROM BAR shows; NULL: it has none */
     unsigned capability, free;      /* offsets of the last one, and of the room behind it */
     uint8_t fresh[PCI_HEADER_SIZE]; /* the header and capabilities after reset */
     struct pci_regs regs;           /* saved */
@@ -114,7 +115,8 @@ struct device *pci_device(struct pci_bus *bus, unsigned devfn);
  * that the guest maps straight; flags as guest_slot_set. The memory must live as long as the
  * device. */
 void pci_bar_memory(struct device *dev, unsigned bar, void *host, uint64_t size, unsigned flags);
-/* In init: an expansion ROM (PCI_ROM) from a blob, rounded up; copied. NULL: none. */
+/* In init: an expansion ROM (PCI_ROM) from a blob. One in pages of its own, of a BAR's size, is
+ * shown to the guest as it is, all others are copied and rounded up. NULL: none. */
 bool pci_option_rom(struct device *dev, GBytes *rom, GError **error);
 
 uint32_t pci_get(const struct device *dev, unsigned offset, unsigned width);

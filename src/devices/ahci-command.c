@@ -446,6 +446,8 @@ static void start(struct port *port, unsigned slot)
 {
     struct device *dev = &port->ahci->dev;
     struct command *command = &port->commands[slot];
+    command->port = port;
+    command->slot = slot;
     struct header header;
     uint8_t fis[FIS_SIZE], packet[PACKET_SIZE] = { 0 };
     port->regs->slot = (uint8_t)slot;

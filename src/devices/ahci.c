@@ -421,11 +421,8 @@ static bool ahci_init(struct device *dev, GError **error)
                    ahci->serial ? ahci->serial : "", i);
         if (!port->present)
             continue;
+        /* Touched as they are used: an idle port has no pages of them. */
         port->commands = g_new0(struct command, AHCI_SLOTS);
-        for (unsigned slot = 0; slot < AHCI_SLOTS; slot++) {
-            port->commands[slot].port = port;
-            port->commands[slot].slot = slot;
-        }
     }
     return true;
 }

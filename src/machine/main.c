@@ -70,6 +70,17 @@ struct pages {
     size_t size;
 };
 
+enum rom_kind { ROM_FIRMWARE, ROM_OPTION };
+
+/* As many bytes as its BAR has, the last ones 0, for an option ROM of `size` bytes. */
+static size_t option_size(size_t size)
+{
+    size_t bar = size ? 4096 : 0;
+    while (bar < size)
+        bar *= 2;
+    return bar;
+}
+
 static void unmap(void *data)
 {
     struct pages *pages = data;
@@ -79,12 +90,12 @@ static void unmap(void *data)
 
 /* A ROM in pages of its own, so that the guest can be shown them as they are. A copy, not a map of
  * the file: that may change or shrink. */
-static GBytes *read_rom(int fd)
+static GBytes *read_rom(int fd, enum rom_kind kind)
 {
     off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
     size = CLAMP(size, 0, ROM_MAX + 1); /* too large: machine_new says so */
     struct pages *pages = g_new(struct pages, 1);
-    pages->size = (size_t)size + 1;
+    pages->size = option_size((size_t)size) + 1;
     pages->start =
         mmap(NULL, pages->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     off_t done = 0;
@@ -96,7 +107,8 @@ static GBytes *read_rom(int fd)
             break;
         done += n;
     }
-    return g_bytes_new_with_free_func(pages->start, (gsize)done, unmap, pages);
+    size_t shown = kind == ROM_OPTION ? option_size((size_t)done) : (size_t)done;
+    return g_bytes_new_with_free_func(pages->start, shown, unmap, pages);
 }
 
 static struct disk *open_disk(const struct files *files, const json_t *item, bool throwaway,
@@ -306,14 +318,15 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .kvm = file_named(&files, "kvm"),
         .drives = g_new0(struct drives, 1),
         .kernel = kernel,
-        .firmware = kernel ? direct_rom() : read_rom(file_named(&files, "firmware")),
-        .vga_rom = read_rom(file_named(&files, "vga")),
+        .firmware = kernel ? direct_rom() : read_rom(file_named(&files, "firmware"), ROM_FIRMWARE),
+        .vga_rom = read_rom(file_named(&files, "vga"), ROM_OPTION),
         .serial = stream_on(&files, "serial0", "serial-in", "serial-out"),
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
         .images = file_named(&files, "images"),
         .vsock = socket_on(&files, "vsock"),
-        .nic_rom =
-            file_named(&files, "nic-rom") < 0 ? NULL : read_rom(file_named(&files, "nic-rom")),
+        .nic_rom = file_named(&files, "nic-rom") < 0
+                       ? NULL
+                       : read_rom(file_named(&files, "nic-rom"), ROM_OPTION),
         .net = file_named(&files, "net"),
         .net_tap = config->net && g_str_has_prefix(config->net, "tap="),
         .capture = file_named(&files, "pcap"),

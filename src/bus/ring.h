@@ -55,7 +55,22 @@ struct virtqueue {
 };
 
 /* Adds a buffer to a chain that is being made. */
-const char *ring_add(struct chain *chain, uint64_t at, uint32_t length, bool in);
+const char *ring_add_other(struct chain *chain, uint64_t at, uint32_t length, bool in);
+static inline const char *ring_add(struct chain *chain, uint64_t at, uint32_t length, bool in)
+{
+    uint8_t *host = guest_plain(chain->queue->guest, GPA(at), length);
+    uint32_t bytes = (in ? chain->in_bytes : chain->out_bytes) + length;
+    if (!host || chain->segments == chain->room || (!in && chain->in_bytes) || bytes <= length - 1)
+        return ring_add_other(chain, at, length, in); /* rare, or wrong */
+    chain->list[chain->segments++] = (struct iovec){ host, length };
+    if (in) {
+        chain->in_bytes = bytes;
+    } else {
+        chain->out_bytes = bytes;
+        chain->out_count = chain->segments;
+    }
+    return NULL;
+}
 
 /* A descriptor as it lies in memory (section 2.7.5; packed: 2.8.13 has its two halves otherwise),
  * read once: two loads that no compiler repeats. */

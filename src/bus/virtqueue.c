@@ -9,17 +9,6 @@
 
 /* --- chains --------------------------------------------------------------------------------- */
 
-void *chain_request(struct chain *chain)
-{
-    return chain + 1;
-}
-
-struct chain *chain_of(struct virtqueue *queue, void *request)
-{
-    (void)queue;
-    return (struct chain *)request - 1;
-}
-
 static size_t rounded(size_t size)
 {
     return (size + 15) & ~(size_t)15;
@@ -90,7 +79,7 @@ static bool chain_span(struct chain *chain, uint64_t at, uint32_t length, bool i
     return true;
 }
 
-const char *ring_add(struct chain *chain, uint64_t at, uint32_t length, bool in)
+const char *ring_add_other(struct chain *chain, uint64_t at, uint32_t length, bool in)
 {
     uint32_t *bytes = in ? &chain->in_bytes : &chain->out_bytes;
     if (!in && chain->in_bytes)
@@ -131,7 +120,7 @@ static void take(struct iovec **list, unsigned *count, void *local, size_t lengt
     }
 }
 
-bool chain_read(struct chain *chain, void *to, size_t length)
+bool chain_read_pieces(struct chain *chain, void *to, size_t length)
 {
     if (length > chain->out_bytes)
         return false;
@@ -152,18 +141,6 @@ bool chain_write(struct chain *chain, const void *from, size_t length)
     take(&chain->in, &chain->in_count, (void *)(uintptr_t)from, length, true);
     chain->in_bytes -= (uint32_t)length;
     chain->written += (uint32_t)length;
-    return true;
-}
-
-bool chain_cut_status(struct chain *chain)
-{
-    if (!chain->in_bytes)
-        return false;
-    struct iovec *last = &chain->in[chain->in_count - 1];
-    chain->status = (uint8_t *)last->iov_base + --last->iov_len;
-    chain->in_bytes--;
-    if (!last->iov_len)
-        chain->in_count--;
     return true;
 }
 

@@ -9,6 +9,8 @@
 #pragma once
 #include "memory/guest.h"
 
+#include <string.h>
+
 enum {
     VIRTQUEUE_MAX = 1024,  /* entries of a ring at most */
     CHAIN_SEGMENTS = 1024, /* of one chain at most */
@@ -34,15 +36,43 @@ struct chain {
 };
 
 /* The device's own part of a chain: as many bytes as its queue class asks for (virtio.h). */
-void *chain_request(struct chain *chain);
-struct chain *chain_of(struct virtqueue *queue, void *request);
+static inline void *chain_request(struct chain *chain)
+{
+    return chain + 1;
+}
+static inline struct chain *chain_of(void *request)
+{
+    return (struct chain *)request - 1;
+}
 
 /* Copies from the front of `out` or to the front of `in`; whole, or false and nothing. */
-bool chain_read(struct chain *chain, void *to, size_t length);
+bool chain_read_pieces(struct chain *chain, void *to, size_t length);
+static inline bool chain_read(struct chain *chain, void *to, size_t length)
+{
+    if (!chain->out_count || chain->out->iov_len != length) /* no buffer of its own */
+        return chain_read_pieces(chain, to, length);
+    memcpy(to, chain->out->iov_base, length);
+    __asm__ volatile("" : : : "memory"); /* the guest's memory is not read again instead */
+    guest_watch(chain->out->iov_base, length, WATCH_FETCH);
+    chain->out++;
+    chain->out_count--;
+    chain->out_bytes -= (uint32_t)length;
+    return true;
+}
 bool chain_write(struct chain *chain, const void *from, size_t length);
 /* Cuts the last byte off `in` (a status at the end, section 5.2.6); false when there is none. It is
  * set by virtqueue_push_status. */
-bool chain_cut_status(struct chain *chain);
+static inline bool chain_cut_status(struct chain *chain)
+{
+    if (!chain->in_bytes)
+        return false;
+    struct iovec *last = &chain->in[chain->in_count - 1];
+    chain->status = (uint8_t *)last->iov_base + --last->iov_len;
+    chain->in_bytes--;
+    if (!last->iov_len)
+        chain->in_count--;
+    return true;
+}
 /* The guest's address of segment `segment` of `in`; false when there is none. */
 bool chain_in_address(const struct chain *chain, unsigned segment, gpa *at);
 

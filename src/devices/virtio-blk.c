@@ -122,7 +122,7 @@ static void disk_done(struct disk_request *done, int error)
 {
     struct request *request = done->owner;
     struct blk *blk = request->blk;
-    struct chain *chain = chain_of(NULL, request);
+    struct chain *chain = chain_of(request);
     if (!error && request->type == T_IN)
         for (unsigned i = 0; i < done->iov_count; i++)
             guest_host_written(blk->dev.board->guest, done->iov[i].iov_base, done->iov[i].iov_len);

@@ -18,10 +18,8 @@ struct slot {
 };
 
 struct guest {
-    uint64_t size, low;
-    uint8_t *ram;
+    struct guest_ram ram; /* the first: guest_plain */
     int fd;
-    bool shown; /* guest_show_ram was called: what it shows needs no lock */
 
     GMutex lock; /* protects what follows; a leaf */
     struct slot slots[MAX_SLOTS];
@@ -47,9 +45,9 @@ struct guest *guest_new(uint64_t size, GError **error)
     }
     madvise(ram, size, MADV_HUGEPAGE);
     struct guest *guest = g_new0(struct guest, 1);
-    guest->size = size;
-    guest->low = MIN(size, LOW_RAM_LIMIT);
-    guest->ram = ram;
+    guest->ram.size = size;
+    guest->ram.low = MIN(size, LOW_RAM_LIMIT);
+    guest->ram.host = ram;
     guest->fd = fd;
     g_mutex_init(&guest->lock);
     return guest;
@@ -61,7 +59,7 @@ void guest_free(struct guest *guest)
         return;
     for (unsigned i = 0; i < guest->count; i++)
         g_free(guest->slots[i].written);
-    munmap(guest->ram, guest->size);
+    munmap(guest->ram.host, guest->ram.size);
     close(guest->fd);
     g_mutex_clear(&guest->lock);
     g_free(guest);
@@ -75,28 +73,28 @@ void guest_set_provider(struct guest *guest, const struct slot_provider *provide
 
 uint64_t guest_ram_size(const struct guest *guest)
 {
-    return guest->size;
+    return guest->ram.size;
 }
 
 uint64_t guest_low_ram(const struct guest *guest)
 {
-    return guest->low;
+    return guest->ram.low;
 }
 
 uint64_t guest_high_ram(const struct guest *guest)
 {
-    return guest->size - guest->low;
+    return guest->ram.size - guest->ram.low;
 }
 
 void *guest_ram_host(struct guest *guest, gpa at, uint64_t size)
 {
     uint64_t offset = at.raw;
-    uint64_t end = guest->low;
+    uint64_t end = guest->ram.low;
     if (at.raw >= HIGH_RAM_BASE) {
-        offset = at.raw - HIGH_RAM_BASE + guest->low;
-        end = guest->size;
+        offset = at.raw - HIGH_RAM_BASE + guest->ram.low;
+        end = guest->ram.size;
     }
-    return offset < end && size <= end - offset ? guest->ram + offset : NULL;
+    return offset < end && size <= end - offset ? guest->ram.host + offset : NULL;
 }
 
 static bool show(struct guest *guest, uint64_t at, uint64_t size)
@@ -107,16 +105,16 @@ static bool show(struct guest *guest, uint64_t at, uint64_t size)
 
 bool guest_show_ram(struct guest *guest)
 {
-    guest->shown = show(guest, 0, LEGACY_BASE) &&
-                   show(guest, LEGACY_END, guest->low - LEGACY_END) &&
+    guest->ram.shown = show(guest, 0, LEGACY_BASE) &&
+                   show(guest, LEGACY_END, guest->ram.low - LEGACY_END) &&
                    show(guest, HIGH_RAM_BASE, guest_high_ram(guest));
-    return guest->shown;
+    return guest->ram.shown;
 }
 
 void guest_ram_clear(struct guest *guest)
 {
-    if (madvise(guest->ram, guest->size, MADV_REMOVE) < 0)
-        memset(guest->ram, 0, guest->size);
+    if (madvise(guest->ram.host, guest->ram.size, MADV_REMOVE) < 0)
+        memset(guest->ram.host, 0, guest->ram.size);
 }
 
 unsigned guest_slot_new(struct guest *guest)
@@ -200,19 +198,6 @@ static struct slot *slot_at(struct guest *guest, uint64_t at, uint64_t *left)
     return NULL;
 }
 
-/* RAM that is always shown at its place; NULL for all else. */
-static uint8_t *plain(const struct guest *guest, uint64_t at, uint64_t length)
-{
-    uint64_t offset = at, end = guest->low;
-    if (at < LEGACY_END) {
-        end = LEGACY_BASE;
-    } else if (at >= HIGH_RAM_BASE) {
-        offset = at - HIGH_RAM_BASE + guest->low;
-        end = guest->size;
-    }
-    return guest->shown && offset < end && length <= end - offset ? guest->ram + offset : NULL;
-}
-
 static void mark(struct slot *slot, uint64_t offset, uint64_t length)
 {
     if (!slot->written || !length)
@@ -240,7 +225,7 @@ static bool covered(struct guest *guest, uint64_t at, uint64_t length, bool writ
 
 static bool copy(struct guest *guest, uint64_t at, void *buffer, uint64_t length, bool write)
 {
-    uint8_t *local = buffer, *host = plain(guest, at, length);
+    uint8_t *local = buffer, *host = guest_plain(guest, GPA(at), length);
     if (host && length) {
         memcpy(write ? host : local, write ? local : host, length);
         if (!write)
@@ -328,7 +313,7 @@ void guest_span_written(struct guest *guest, gpa at, size_t length)
 
 void *guest_host(struct guest *guest, gpa at, size_t length, bool write)
 {
-    void *host = plain(guest, at.raw, length);
+    void *host = guest_plain(guest, at, length);
     struct iovec iov;
     unsigned used = 0;
     if (host || !guest_span(guest, at, length, write, &iov, &used, 1) || !used)
@@ -351,13 +336,11 @@ bool guest_address(struct guest *guest, const void *host, gpa *at)
     return found;
 }
 
-void guest_host_written(struct guest *guest, const void *host, size_t length)
+void guest_slot_written(struct guest *guest, const void *host, size_t length)
 {
     gpa at;
-    /* No slot of RAM has a log; video memory has. */
-    if ((uintptr_t)host - (uintptr_t)guest->ram < guest->size || !guest_address(guest, host, &at))
-        return;
-    guest_span_written(guest, at, length);
+    if (guest_address(guest, host, &at))
+        guest_span_written(guest, at, length);
 }
 
 /* How far it is from `at`, which is in no slot, to the next one. Table locked. */
@@ -381,7 +364,7 @@ static uint64_t discardable(struct guest *guest, uint64_t *at, uint64_t *length,
         struct slot *slot = slot_at(guest, *at, &left);
         uint64_t step = MIN(slot ? left : gap_at(guest, *at), *length);
         uint8_t *here = slot ? slot->host + (*at - slot->base) : NULL;
-        bool ram = slot && here >= guest->ram && here < guest->ram + guest->size;
+        bool ram = slot && here >= guest->ram.host && here < guest->ram.host + guest->ram.size;
         if (ram && !(slot->flags & SLOT_READONLY)) {
             mark(slot, *at - slot->base, step);
             *host = here;

@@ -122,6 +122,26 @@ bool guest_slot_set(struct guest *guest, unsigned slot, gpa at, uint64_t size, v
  * the slot's pages, rounded up to 64. */
 bool guest_slot_dirty(struct guest *guest, unsigned slot, uint64_t *bitmap);
 
+/* RAM that is always shown at its place, and so needs neither the table of slots nor its lock:
+ * host memory for a range, NULL for all else. What struct guest begins with. */
+struct guest_ram {
+    uint8_t *host;
+    uint64_t size, low;
+    bool shown; /* by guest_show_ram */
+};
+static inline uint8_t *guest_plain(const struct guest *guest, gpa at, uint64_t length)
+{
+    const struct guest_ram *ram = (const struct guest_ram *)(const void *)guest;
+    uint64_t offset = at.raw, end = ram->low;
+    if (offset < LEGACY_END) {
+        end = LEGACY_BASE;
+    } else if (offset >= HIGH_RAM_BASE) {
+        offset = offset - HIGH_RAM_BASE + ram->low;
+        end = ram->size;
+    }
+    return ram->shown && offset < end && length <= end - offset ? ram->host + offset : NULL;
+}
+
 /* Copies, whole or nothing: false when any byte of the range is outside the slots, or when writing,
  * in a read-only one. */
 bool guest_read(struct guest *guest, gpa from, void *to, size_t length);
@@ -138,7 +158,14 @@ void guest_span_written(struct guest *guest, gpa at, size_t length);
 /* The same for rings and their payload, which come in single pieces: host memory for a range, or
  * NULL when it is not in one piece, or not writable RAM (readable, when !write). */
 void *guest_host(struct guest *guest, gpa at, size_t length, bool write);
-void guest_host_written(struct guest *guest, const void *host, size_t length);
+void guest_slot_written(struct guest *guest, const void *host, size_t length);
+static inline void guest_host_written(struct guest *guest, const void *host, size_t length)
+{
+    const struct guest_ram *ram = (const struct guest_ram *)(const void *)guest;
+    /* No slot of RAM has a log; video memory has. */
+    if ((uintptr_t)host - (uintptr_t)ram->host >= ram->size)
+        guest_slot_written(guest, host, length);
+}
 /* The address at which the guest sees host memory got with guest_host or guest_span; false when it
  * does not see it any more. */
 bool guest_address(struct guest *guest, const void *host, gpa *at);

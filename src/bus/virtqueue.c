@@ -274,6 +274,8 @@ const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *s
 {
     if (!setup->size || setup->size > queue->class->size)
         return "a queue size that was not offered";
+    if (queue->in_flight)
+        return "requests that are still in flight";
     free_pool(queue);
     queue->size = setup->size;
     queue->event_idx = setup->event_idx;

@@ -353,10 +353,12 @@ static size_t treat(struct net *net, const struct iovec *iov, unsigned count, si
     struct net_header header;
     if (length < HEADER + NET_ETHERNET)
         return 0;
-    if (direct < HEADER)
+    if (direct < HEADER) { /* its front may be there, its end is here */
+        iov_copy(iov, count, net->buffer, direct, false);
         memcpy(&header, net->buffer, HEADER);
-    else
+    } else {
         iov_copy(iov, count, (uint8_t *)&header, HEADER, false);
+    }
     enum treatment what = treatment(net, &header);
     if (what == PASS && length <= direct)
         return length;

@@ -18,6 +18,7 @@ enum {
     MQ_PAIRS_SET = 0,
     CTRL_OK = 0,
     CTRL_ERROR = 1,
+    ENTRIES_MAX = 8192, /* of a list of addresses: all are read, which takes a while */
 };
 
 /* --- receive filter (section 5.1.6.5.1) ----------------------------------------------------- */
@@ -74,8 +75,8 @@ static bool read_table(struct chain *chain, uint8_t list[][MAC], uint16_t *count
 {
     le32 entries;
     uint8_t lost[MAC];
-    if (!chain_read(chain, &entries, sizeof entries) ||
-        (uint64_t)le32_get(entries) * MAC > chain->out_bytes)
+    if (!chain_read(chain, &entries, sizeof entries) || le32_get(entries) > ENTRIES_MAX ||
+        le32_get(entries) * MAC > chain->out_bytes)
         return false;
     uint32_t wanted = le32_get(entries);
     *count = (uint16_t)MIN(wanted, FILTERS + 1);

@@ -41,6 +41,7 @@ struct door {
     struct device *dev;
     unsigned index;
     bool registered; /* with the hypervisor, at `notify_base` */
+    bool stuck;      /* the last turn took nothing of what is there */
 };
 
 struct virtio {

@@ -109,7 +109,11 @@ static bool serve(struct door *door)
         return false;
     if (!virtqueue_waits(queue))
         virtqueue_notify(queue, false);
-    return v->class->serve(door->dev, door->index) && v->running;
+    bool pending = virtqueue_pending(queue);
+    uint16_t at = queue->next_avail;
+    bool more = v->class->serve(door->dev, door->index) && v->running;
+    door->stuck = pending && !more && queue->next_avail == at;
+    return more;
 }
 
 static bool door_ready(struct loop_source *source, uint32_t events)
@@ -118,16 +122,19 @@ static bool door_ready(struct loop_source *source, uint32_t events)
     return serve(source->opaque);
 }
 
-static bool has_work(const struct virtqueue *queue)
+/* What the device left for lack of room elsewhere is no work until it wakes the queue: who asked
+ * again and again would keep a processor busy for as long as a peer does not read. */
+static bool has_work(const struct door *door)
 {
-    return !virtqueue_waits(queue) && virtqueue_pending(queue);
+    const struct virtqueue *queue = door->dev->virtio->queues[door->index];
+    return !door->stuck && !virtqueue_waits(queue) && virtqueue_pending(queue);
 }
 
 static bool door_poll(struct loop_source *source)
 {
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
-    bool found = v->running && pci_master(door->dev) && has_work(v->queues[door->index]);
+    bool found = v->running && pci_master(door->dev) && has_work(door);
     if (found && serve(door))
         loop_wake(source);
     if (door->index == 0 && v->running && v->class->poll)
@@ -144,7 +151,7 @@ static bool door_rest(struct loop_source *source)
         return false;
     if (!virtqueue_waits(queue))
         virtqueue_notify(queue, true);
-    return has_work(queue);
+    return has_work(door);
 }
 
 static void doorbells(struct virtio *v, bool on)
@@ -181,6 +188,7 @@ static void open_door(struct virtio *v, unsigned index)
     struct door *door = &v->doors[index];
     if (door->source.loop || !v->regs.queue[index].enabled)
         return;
+    door->stuck = false;
     door->source.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* without: woken by the register */
     if (!loop_add(v->dev->loop, &door->source, EPOLLIN | EPOLLET) && door->source.fd >= 0) {
         close(door->source.fd);

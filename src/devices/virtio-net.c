@@ -284,14 +284,19 @@ static bool transmit(struct vnet *vnet, unsigned index)
     return count == VIRTQUEUE_BATCH && !vnet->blocked;
 }
 
+/* What waited for room goes on, or goes nowhere. */
+static void unblock(struct vnet *vnet)
+{
+    vnet->blocked = false;
+    for (unsigned i = 1; i < 2 * vnet->pairs_option; i += 2)
+        virtio_wake(&vnet->dev, i);
+}
+
 static bool cable_ready(struct loop_source *source, uint32_t events)
 {
     struct vnet *vnet = source->opaque;
-    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && vnet->blocked) {
-        vnet->blocked = false;
-        for (unsigned i = 1; i < 2 * vnet->pairs_option; i += 2)
-            virtio_wake(&vnet->dev, i);
-    }
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && vnet->blocked)
+        unblock(vnet);
     return receive_all(vnet) && !vnet->starved;
 }
 
@@ -359,6 +364,8 @@ static void set_cable(struct device *dev, bool in)
     if (vnet->net)
         net_discard(vnet->net);
     virtio_config_changed(dev);
+    if (vnet->blocked)
+        unblock(vnet);
     watch(vnet);
 }
 

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-static int refuse(const struct disk *disk, const struct disk_request *request)
+int disk_refusal(const struct disk *disk, const struct disk_request *request)
 {
     if (request->op == DISK_FLUSH)
         return 0;
@@ -12,14 +12,6 @@ static int refuse(const struct disk *disk, const struct disk_request *request)
     if (request->offset > disk->size || request->length > disk->size - request->offset)
         return EINVAL;
     return disk->readonly && request->op != DISK_READ ? EROFS : 0;
-}
-
-void disk_submit(struct disk *disk, struct disk_request *request)
-{
-    request->next = NULL;
-    request->error = refuse(disk, request);
-    __atomic_fetch_add(&disk->activity, 1, __ATOMIC_RELAXED);
-    disk->ops->submit(disk, request);
 }
 
 void disk_retry(struct disk *disk)

@@ -67,7 +67,17 @@ static inline void disk_attach(struct disk *disk, GMutex *lock, struct loop *loo
 
 /* With the owner's lock held. A range outside the disk is answered with EINVAL, a write to a
  * read-only one with EROFS. */
-void disk_submit(struct disk *disk, struct disk_request *request);
+int disk_refusal(const struct disk *disk, const struct disk_request *request);
+static inline void disk_submit(struct disk *disk, struct disk_request *request)
+{
+    uint64_t at = request->offset, length = request->length;
+    bool plain = !((at | length) % SECTOR) && request->op == DISK_READ && length <= disk->size &&
+                 at <= disk->size - length;
+    request->next = NULL;
+    request->error = plain ? 0 : disk_refusal(disk, request);
+    __atomic_fetch_add(&disk->activity, 1, __ATOMIC_RELAXED);
+    disk->ops->submit(disk, request);
+}
 /* Starts all that was submitted. With the owner's lock held. */
 static inline void disk_kick(struct disk *disk)
 {

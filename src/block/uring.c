@@ -159,13 +159,16 @@ void uring_kick(struct uring *uring)
         return;
     }
     struct io_uring_sq *sq = &uring->ring.sq; /* empty, and with room for all that may be in it */
-    while (uring->first && uring->in_ring < ENTRIES) {
-        struct disk_request *request = uring->first;
-        uring->first = request->next;
-        prepare(uring, &sq->sqes[sq->sqe_tail++ & sq->ring_mask], request);
-        uring->in_ring++;
+    struct disk_request *request = uring->first;
+    unsigned tail = sq->sqe_tail;
+    for (unsigned room = ENTRIES - uring->in_ring; request && room; room--) {
+        prepare(uring, &sq->sqes[tail++ & sq->ring_mask], request);
+        request = request->next;
     }
-    if (!uring->first)
+    uring->in_ring += tail - sq->sqe_tail;
+    sq->sqe_tail = tail;
+    uring->first = request;
+    if (!request)
         uring->last = &uring->first;
     while (io_uring_sq_ready(&uring->ring)) { /* it stops after one that it refuses */
         int count = io_uring_submit(&uring->ring);

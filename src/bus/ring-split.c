@@ -45,21 +45,19 @@ static bool pending(const struct virtqueue *queue)
            ring_load(queue->driver + AVAIL_INDEX) != queue->next_avail;
 }
 
-/* The table that an indirect descriptor points to (section 2.7.5.3): as one more list of
- * descriptors. */
-static const char *table_of(struct virtqueue *queue, const struct ring_descriptor *d,
-                            const uint8_t **table, unsigned *entries)
+/* What is wrong with an indirect descriptor and its table (section 2.7.5.3)? */
+static const char *table_fault(const struct virtqueue *queue, struct ring_descriptor d)
 {
-    if (!queue->indirect || d->a & RING_NEXT || !d->length || d->length % RING_DESCRIPTOR ||
-        d->address % 8)
+    if (!queue->indirect || d.a & RING_NEXT || !d.length || d.length % RING_DESCRIPTOR ||
+        d.address % 8)
         return "a wrong indirect descriptor";
-    if (d->length / RING_DESCRIPTOR > CHAIN_SEGMENTS)
+    if (d.length / RING_DESCRIPTOR > CHAIN_SEGMENTS)
         return "an indirect table that is too long";
-    *table = guest_host(queue->guest, GPA(d->address), d->length, false);
-    *entries = d->length / RING_DESCRIPTOR;
-    return *table ? NULL : "an indirect table outside RAM";
+    return NULL;
 }
 
+/* The address of no local variable is taken: they stay in registers. A table is one more list of
+ * descriptors. */
 static const char *walk(struct virtqueue *queue, struct chain *chain, unsigned head)
 {
     const uint8_t *table = queue->descriptors;
@@ -70,10 +68,13 @@ static const char *walk(struct virtqueue *queue, struct chain *chain, unsigned h
             return "a descriptor index outside the table";
         struct ring_descriptor d = ring_descriptor(table + RING_DESCRIPTOR * at);
         if (d.a & RING_INDIRECT) {
-            const char *wrong =
-                indirect ? "an indirect table in another" : table_of(queue, &d, &table, &entries);
+            const char *wrong = indirect ? "an indirect table in another" : table_fault(queue, d);
             if (wrong)
                 return wrong;
+            table = guest_host(queue->guest, GPA(d.address), d.length, false);
+            if (!table)
+                return "an indirect table outside RAM";
+            entries = d.length / RING_DESCRIPTOR;
             indirect = true;
             at = 0;
             steps = 0;
@@ -95,7 +96,7 @@ static const char *take(struct virtqueue *queue, struct chain *chain)
         queue->seen = ring_load(queue->driver + AVAIL_INDEX);
     if ((uint16_t)(queue->seen - queue->next_avail) > queue->size)
         return "an available index beyond the ring";
-    const uint8_t *entry = queue->driver + AVAIL_RING + 2 * (queue->next_avail % queue->size);
+    const uint8_t *entry = queue->driver + AVAIL_RING + 2 * (queue->next_avail & (queue->size - 1));
     unsigned head = __atomic_load_n((const uint16_t *)(const void *)entry, __ATOMIC_RELAXED);
     guest_watch(entry, 2, WATCH_FETCH);
     chain->id = (uint16_t)head;
@@ -113,7 +114,8 @@ static void put_back(struct virtqueue *queue, const struct chain *chain)
 
 static void give(struct virtqueue *queue, const struct chain *chain, uint32_t written)
 {
-    uint8_t *entry = queue->device + USED_RING + USED_ENTRY * (queue->next_used % queue->size);
+    uint8_t *entry =
+        queue->device + USED_RING + USED_ENTRY * (queue->next_used & (queue->size - 1));
     *(le32 *)(void *)entry = le32_of(chain->id);
     *(le32 *)(void *)(entry + 4) = le32_of(written);
     queue->next_used++;

@@ -198,7 +198,7 @@ void virtqueue_unpop(struct chain *chain)
     virtio_drained(queue->dev);
 }
 
-void virtqueue_push(struct chain *chain, uint32_t written)
+static inline void push(struct chain *chain, uint32_t written)
 {
     struct virtqueue *queue = chain->queue;
     if (queue->active) {
@@ -211,11 +211,16 @@ void virtqueue_push(struct chain *chain, uint32_t written)
         virtio_drained(queue->dev);
 }
 
+void virtqueue_push(struct chain *chain, uint32_t written)
+{
+    push(chain, written);
+}
+
 void virtqueue_push_status(struct chain *chain, uint32_t written, uint8_t status)
 {
     *chain->status = status;
     guest_host_written(chain->queue->guest, chain->status, 1);
-    virtqueue_push(chain, written + 1);
+    push(chain, written + 1);
 }
 
 void virtqueue_flush(struct virtqueue *queue)

@@ -126,14 +126,15 @@ static void disk_done(struct disk_request *done, int error)
     if (!error && request->type == T_IN)
         for (unsigned i = 0; i < done->iov_count; i++)
             guest_host_written(blk->dev.board->guest, done->iov[i].iov_base, done->iov[i].iov_len);
+    bool more = request->next < request->ranges;
     /* After a reset nothing more is started: the driver waits for what is. */
-    bool goes_on = !error && virtio_running(&blk->dev);
-    if (goes_on && request->next < request->ranges) {
+    bool goes_on = (more || request->sync) && !error && virtio_running(&blk->dev);
+    if (goes_on && more) {
         next_range(blk, chain);
         disk_kick(blk->disk);
         return;
     }
-    if (goes_on && request->sync) {
+    if (goes_on) {
         request->sync = false;
         request->disk.op = DISK_FLUSH;
         disk_submit(blk->disk, &request->disk);

@@ -105,10 +105,14 @@ static bool show(struct guest *guest, uint64_t at, uint64_t size)
 
 bool guest_show_ram(struct guest *guest)
 {
-    guest->ram.shown = show(guest, 0, LEGACY_BASE) &&
-                   show(guest, LEGACY_END, guest->ram.low - LEGACY_END) &&
-                   show(guest, HIGH_RAM_BASE, guest_high_ram(guest));
-    return guest->ram.shown;
+    bool ok = show(guest, 0, LEGACY_BASE) && show(guest, LEGACY_END, guest->ram.low - LEGACY_END) &&
+              show(guest, HIGH_RAM_BASE, guest_high_ram(guest));
+    if (ok) {
+        guest->ram.legacy_end = LEGACY_BASE;
+        guest->ram.low_end = guest->ram.low;
+        guest->ram.high_end = guest->ram.size;
+    }
+    return ok;
 }
 
 void guest_ram_clear(struct guest *guest)

@@ -127,19 +127,20 @@ bool guest_slot_dirty(struct guest *guest, unsigned slot, uint64_t *bitmap);
 struct guest_ram {
     uint8_t *host;
     uint64_t size, low;
-    bool shown; /* by guest_show_ram */
+    /* Ends of the three pieces that guest_show_ram has shown, as offsets; 0 before. */
+    uint64_t legacy_end, low_end, high_end;
 };
 static inline uint8_t *guest_plain(const struct guest *guest, gpa at, uint64_t length)
 {
     const struct guest_ram *ram = (const struct guest_ram *)(const void *)guest;
-    uint64_t offset = at.raw, end = ram->low;
+    uint64_t offset = at.raw, end = ram->low_end;
     if (offset < LEGACY_END) {
-        end = LEGACY_BASE;
+        end = ram->legacy_end;
     } else if (offset >= HIGH_RAM_BASE) {
         offset = offset - HIGH_RAM_BASE + ram->low;
-        end = ram->size;
+        end = ram->high_end;
     }
-    return ram->shown && offset < end && length <= end - offset ? ram->host + offset : NULL;
+    return offset < end && length <= end - offset ? ram->host + offset : NULL;
 }
 
 /* Copies, whole or nothing: false when any byte of the range is outside the slots, or when writing,

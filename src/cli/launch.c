@@ -232,7 +232,7 @@ static bool open_serial(struct launch *launch, GError **error)
         fflush(stdout);
         /* A slave end of our own: until somebody opens it, reads would fail. */
         int slave = open(ptsname(fd), O_RDWR | O_NOCTTY | O_CLOEXEC);
-        terminal_make_raw(slave);
+        terminal_make_raw(slave, false);
         add_file(launch, "serial-keep", slave);
         add_file(launch, "serial-in", fd);
         add_file(launch, "serial-out", fcntl(fd, F_DUPFD_CLOEXEC, 3));

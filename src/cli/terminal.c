@@ -45,7 +45,7 @@ struct terminal *terminal_open(const char *what)
     int ends[2];
     if (isatty(0) && tcgetattr(0, &terminal->before) == 0) {
         terminal->raw = true;
-        terminal_make_raw(0);
+        terminal_make_raw(0, true);
         fprintf(stderr, "hv: this terminal is the machine's %s; Ctrl-] shuts it down\r\n", what);
     }
     if (!terminal->raw) { /* a pipe or a file needs no watching */
@@ -71,12 +71,13 @@ void terminal_close(struct terminal *terminal)
         tcsetattr(0, TCSADRAIN, &terminal->before);
 }
 
-void terminal_make_raw(int fd)
+void terminal_make_raw(int fd, bool messages)
 {
     struct termios mode;
     if (tcgetattr(fd, &mode) == 0) {
         cfmakeraw(&mode);
-        mode.c_oflag |= OPOST; /* hv's own messages end lines with \n alone */
+        if (messages)
+            mode.c_oflag |= OPOST;
         tcsetattr(fd, TCSANOW, &mode);
     }
 }

@@ -2,6 +2,8 @@
  * out: like SIGTERM, the first asks the guest to shut down and the second powers off. */
 #pragma once
 
+#include <stdbool.h>
+
 struct terminal;
 
 /* Starts reading stdin. `what` it is to the machine, for the message. */
@@ -11,4 +13,5 @@ int terminal_input(struct terminal *terminal);
 /* Restores the terminal; NULL is allowed. */
 void terminal_close(struct terminal *terminal);
 
-void terminal_make_raw(int fd);
+/* Bytes pass as they are; where hv itself also has `messages`, their \n still ends a line. */
+void terminal_make_raw(int fd, bool messages);

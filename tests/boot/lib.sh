@@ -19,6 +19,9 @@ kernel_lines() {
         sort -u
 }
 
+# Programs that end with the test.
+helpers=()
+
 fail() {
     echo "# $*"
     exit 1
@@ -76,6 +79,7 @@ aftermath() {
         tail -n 15 serial 2>/dev/null | tr -d '\r\033' | cut -c1-200 | sed 's/^/# serial: /'
         tail -n 5 hv.out 2>/dev/null | sed 's/^/# hv: /'
     fi
+    for pid in "${helpers[@]}"; do kill "$pid" 2>/dev/null || true; done
     if [ -n "${hv_pid:-}" ]; then
         timeout 5 "$HV" stop "$name" --kill >/dev/null 2>&1 || kill -KILL "$hv_pid" || true
         wait "$hv_pid" 2>/dev/null || true
@@ -117,4 +121,50 @@ linux_says() {
         sed 's/^/# kernel: /' new
         fail 'the kernel complains'
     fi
+}
+
+# guest_shell SECONDS: the guest of images/linux-shell.sh, started with --serial pty, takes commands.
+# Descriptor 3 is its serial port; all it says goes to the file `serial`.
+guest_shell() {
+    exec 3<>"$(sed -n 's/^serial port: //p' hv.out)"
+    guest_line '=READY' "$1"
+}
+
+# guest_line PATTERN SECONDS: lines of the guest, kept in `said`, up to one that has the pattern, which
+# is in $line then.
+guest_line() {
+    local end=$((SECONDS + $2))
+    : >said
+    while [ $SECONDS -lt $end ]; do
+        IFS= read -r -t $((end - SECONDS + 1)) line <&3 || break
+        line=${line%$'\r'}
+        echo "$line" >>serial
+        case $line in *$1*) return ;; esac
+        echo "$line" >>said
+    done
+    fail "the guest does not say '$1' in $2 s"
+}
+
+# guest COMMAND [SECONDS]: runs one line of shell in the guest; its output is in `said`.
+guest() {
+    echo "+ $1" >>serial
+    echo "$1" >&3
+    guest_line '=END' "${2:-60}"
+    [ "$line" = '=END 0' ] || fail "in the guest, status ${line#=END }: $1"
+}
+
+# guest_quiet: its kernel has had nothing to complain of but what the file `known` lists.
+guest_quiet() {
+    guest "dmesg -r | grep '^<[0-4]>' | cut -d'>' -f2-; true"
+    kernel_lines <said >complaints
+    if grep -vxF -f known complaints >new; then
+        sed 's/^/# kernel: /' new
+        fail 'the kernel complains'
+    fi
+}
+
+# guest_off: the guest powers off.
+guest_off() {
+    echo 'poweroff -f' >&3
+    ended 60
 }

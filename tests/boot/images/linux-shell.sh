@@ -1,0 +1,38 @@
+#!/bin/sh
+# linux-shell.sh: Linux with every driver for hv's drives and network cards, whose /init does what it is
+# told on the serial port (guest_shell in ../lib.sh). Prints the folder that linux-initrd.sh made.
+
+. "$(dirname "$0")/lib.sh"
+need gcc:gcc
+folder=$(mktemp -d "$cache/shell.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+gcc -O2 -static -s -o "$folder/echo" "$images/../guest/echo.c" || die 'the program for the guest'
+{
+    echo 'base64 -d >/bin/echo-server <<END'
+    base64 "$folder/echo"
+    echo 'END'
+    cat <<'END'
+chmod +x /bin/echo-server
+cat >/bin/dhcp <<'SCRIPT'
+#!/bin/sh
+case $1 in
+bound | renew)
+    ip address add "$ip/$mask" dev "$interface" 2>/dev/null
+    ip route replace default via "$router"
+    echo "nameserver $dns" >/etc/resolv.conf
+    echo "lease: $ip router $router dns $dns"
+    ;;
+esac
+SCRIPT
+chmod +x /bin/dhcp
+mkdir -p /etc /tmp /mnt
+ip link set lo up
+stty -echo
+echo =READY
+while IFS= read -r line; do
+    eval "$line"
+    echo "=END $?"
+done
+END
+} >"$folder/init"
+"$images/linux-initrd.sh" --init "$folder/init" virtio_pci virtio_blk virtio_net e1000 ahci sd_mod nvme ext4

@@ -22,6 +22,7 @@ enum {
     ENTRIES = 128,      /* in the ring at once; the completion queue has room for twice as many */
     BATCH = 64,         /* completions in a turn of the loop */
     LARGE = 128 * 1024, /* bytes: a copy that would hold up a vCPU */
+    HUGE = 2 * 1024 * 1024, /* one that would hold up a loop, and who waits for its lock */
 };
 
 struct uring {
@@ -46,8 +47,9 @@ struct uring {
 static void prepare(const struct uring *uring, struct io_uring_sqe *sqe,
                     struct disk_request *request)
 {
-    /* Without a loop the kick may come from a vCPU, which has better things to do. */
-    bool later = uring->own && request->length >= LARGE;
+    /* The kernel copies what is in the page cache on the spot. Without a loop the kick may come
+     * from a vCPU, which has better things to do. */
+    bool later = request->length >= (uring->own ? LARGE : HUGE);
     *sqe = (struct io_uring_sqe){
         .flags = (uint8_t)(later ? IOSQE_FIXED_FILE | IOSQE_ASYNC : IOSQE_FIXED_FILE),
         .user_data = (uintptr_t)request,

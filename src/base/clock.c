@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#define FAR_NS (24 * 3600 * NS_PER_SECOND) /* the longest sleep */
+
 struct clock {
     bool manual;
     pthread_t thread;
@@ -93,7 +95,9 @@ static void *clock_thread(void *data)
             continue;
         }
         timer = g_sequence_get(first);
-        uint64_t wake = timer->deadline - (uint64_t)atomic_load(&clock->offset);
+        /* Host time, which wraps around long after any guest; a deadline may be anything. */
+        uint64_t ahead = MIN(timer->deadline - now, FAR_NS);
+        uint64_t wake = now - (uint64_t)atomic_load(&clock->offset) + ahead;
         struct timespec until = { .tv_sec = (time_t)(wake / NS_PER_SECOND),
                                   .tv_nsec = (long)(wake % NS_PER_SECOND) };
         if (until.tv_sec < 0)

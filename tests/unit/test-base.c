@@ -6,6 +6,7 @@
 #include "memory/guest.h"
 
 #include <string.h>
+#include <time.h>
 
 /* --- errors --------------------------------------------------------------------------------- */
 
@@ -86,6 +87,27 @@ static void ring(void *owner)
     alarm->at = clock_now(alarm->timer.clock);
     if (alarm->other)
         timer_cancel(&alarm->other->timer);
+}
+
+/* A deadline that no guest lives to see, as a hostile saved state may have, is waited for asleep.
+ */
+static void far_timer(void)
+{
+    struct clock *clock = clock_new(false);
+    struct alarm a = { 0 };
+    struct timespec before, after;
+    g_mutex_init(&a.lock);
+    timer_init(&a.timer, clock, &a.lock, ring, &a);
+    timer_set(&a.timer, TIMER_NEVER - 1);
+    clock_start(clock);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    g_usleep(200 * 1000);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    g_assert_cmpint((after.tv_sec - before.tv_sec) * 1000000000 + after.tv_nsec - before.tv_nsec, <,
+                    50 * 1000000);
+    timer_finish(&a.timer);
+    clock_free(clock);
+    g_mutex_clear(&a.lock);
 }
 
 static void timers(void)
@@ -341,6 +363,7 @@ int main(int argc, char **argv)
     g_test_add_func("/error/nearest", nearest);
     g_test_add_func("/state/walk", state_walk);
     g_test_add_func("/clock/timers", timers);
+    g_test_add_func("/clock/far", far_timer);
     g_test_add_func("/clock/real", real_clock);
     g_test_add_func("/guest/copies", guest_copies);
     g_test_add_func("/guest/dirty", guest_dirty);

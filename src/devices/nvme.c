@@ -439,6 +439,9 @@ static void nvme_loaded(struct device *dev)
     regs->shadow &= ~(uint64_t)(NVME_PAGE - 1);
     regs->event_index &= ~(uint64_t)(NVME_PAGE - 1);
     queues_forget(nvme);
+    nvme->stopping = false; /* what ran here before is forgotten */
+    loop_remove(&nvme->source);
+    pci_msix_release(dev);
     if (!(regs->csts & CSTS_RDY) || !(regs->cc & CC_EN) || !queues_sound(regs)) {
         memset(regs->sqs, 0, sizeof regs->sqs);
         memset(regs->cqs, 0, sizeof regs->cqs);

@@ -936,6 +936,22 @@ static void hostile_memory(void)
     end();
 }
 
+/* A state that comes while the controller runs replaces what it was. */
+static void loaded_again(void)
+{
+    begin_io();
+    g_autoptr(GByteArray) state = g_byte_array_new();
+    device_save(rig->dev, state);
+    for (int i = 0; i < 3; i++) {
+        const uint8_t *in = state->data;
+        size_t length = state->len;
+        g_assert_true(device_load(rig->dev, &in, &length, NULL));
+        g_assert_cmphex(reg(CSTS), ==, RDY);
+    }
+    g_assert_cmphex(identify(1, 0), ==, 0);
+    end();
+}
+
 /* More than there are commands and tables for: the rest waits for its turn. */
 static void many(void)
 {
@@ -987,6 +1003,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nvme/shutdown", shutdown);
     g_test_add_func("/nvme/shadow-doorbells", shadow_doorbells);
     g_test_add_func("/nvme/hostile-memory", hostile_memory);
+    g_test_add_func("/nvme/loaded-again", loaded_again);
     g_test_add_func("/nvme/many", many);
     return g_test_run();
 }

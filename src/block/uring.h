@@ -21,7 +21,7 @@ struct uring *uring_new(struct disk *disk, int fd, const struct uring_events *ev
 void uring_free(struct uring *uring);
 
 /* Reads and writes of 1 to IOV_MAX spans and at most URING_LENGTH bytes, and flushes. */
-enum { URING_LENGTH = 1 << 30 };
+enum { URING_LENGTH = 16 << 20 }; /* more goes to threads, which a drain can stop */
 void uring_submit(struct uring *uring, struct disk_request *request);
 void uring_kick(struct uring *uring);
 bool uring_poll(struct uring *uring);

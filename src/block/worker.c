@@ -49,6 +49,10 @@ static int carry_out(struct worker *worker, const struct disk_request *request)
 {
     if (request->error)
         return request->error;
+    /* Whoever gives up waits in disk_drain, and nobody wants what a guest asked for before: it may
+     * be terabytes. Writes are carried out. */
+    if (request->op == DISK_READ && atomic_load_explicit(&worker->giving_up, memory_order_relaxed))
+        return EIO;
     int error = worker->run(worker, request);
     while (is_full(error) && (request->op == DISK_WRITE || request->op == DISK_WRITE_ZEROES))
         error = hold(worker, error) ? worker->run(worker, request) : EIO;

@@ -12,9 +12,11 @@
 
 enum {
     EVENTS = 16,           /* taken from epoll at once */
-    POLL_START_NS = 10000, /* the first window */
-    POLL_MAX_NS = 50000,   /* two wake-ups of a thread, roughly */
+    POLL_START_NS = 20000, /* the first window */
+    POLL_MAX_NS = 200000,  /* a few wake-ups of a thread where they are dear: in a nested machine */
     POLL_TURNS = 64,       /* fruitful polls in a row, before descriptors have their turn */
+    POLL_FAILURES = 3,     /* fruitless windows in a row: polling pauses */
+    POLL_PAUSE_NS = 50000000,
 };
 
 struct loop {
@@ -35,6 +37,8 @@ struct loop {
     GPtrArray *served; /* its copy of the list */
     bool polls;        /* one of them does */
     int64_t window;    /* ns */
+    unsigned failures; /* fruitless windows in a row */
+    int64_t pause_end; /* no polling before */
 };
 
 static int64_t now(void)
@@ -118,6 +122,7 @@ static bool poll_sources(struct loop *loop)
                 found |= call(loop, source, source->poll);
         }
         any |= found;
+        loop->failures = found ? 0 : loop->failures;
         if (found && ++turns == POLL_TURNS)
             break;
         if (found) {
@@ -139,11 +144,21 @@ static bool rest_sources(struct loop *loop)
     return more;
 }
 
-/* How long the wait for work was decides whether polling would have paid. */
-static void adapt(struct loop *loop, int64_t waited)
+/* How long the wait for work was decides whether polling would have paid. A single long one may be
+ * another program that had the processor: the window halves, and a few of them end it. Where the
+ * loop shares a processor with the guest that it waits for, every wait is short and yet no polling
+ * finds anything: that shows in windows that fail. */
+static void adapt(struct loop *loop, int64_t start)
 {
-    if (waited > POLL_MAX_NS || !loop->may_poll || !loop->polls)
+    int64_t end = now(), waited = end - start;
+    if (loop->window && ++loop->failures >= POLL_FAILURES) {
+        loop->failures = 0;
+        loop->pause_end = end + POLL_PAUSE_NS;
+    }
+    if (!loop->may_poll || !loop->polls || end < loop->pause_end)
         loop->window = 0;
+    else if (waited > POLL_MAX_NS)
+        loop->window = loop->window > POLL_START_NS ? loop->window / 2 : 0;
     else if (waited > loop->window)
         loop->window = CLAMP(loop->window * 2, POLL_START_NS, POLL_MAX_NS);
 }
@@ -207,7 +222,7 @@ static gpointer run(gpointer data)
         more = take_events(loop, slept ? -1 : 0);
         atomic_store(&loop->asleep, false);
         if (slept)
-            adapt(loop, now() - start);
+            adapt(loop, start);
     }
 }
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum {
-    EVENTS = 16,           /* taken from epoll at once */
+    EVENTS = 4,            /* taken from epoll at once */
     POLL_START_NS = 20000, /* the first window */
     POLL_MAX_NS = 200000,  /* a few wake-ups of a thread where they are dear: in a nested machine */
     POLL_TURNS = 64,       /* fruitful polls in a row, before descriptors have their turn */
@@ -139,8 +139,11 @@ static bool poll_sources(struct loop *loop)
 static bool rest_sources(struct loop *loop)
 {
     bool more = false;
-    for (guint i = 0; i < loop->served->len; i++)
-        more |= call(loop, g_ptr_array_index(loop->served, i), rest);
+    for (guint i = 0; i < loop->served->len; i++) {
+        struct loop_source *source = g_ptr_array_index(loop->served, i);
+        if (source->rest || is_waked(source))
+            more |= call(loop, source, rest);
+    }
     return more;
 }
 
@@ -355,6 +358,7 @@ void loop_wake(struct loop_source *source)
     if (!loop || is_waked(source))
         return;
     set_waked(source, true);
+    atomic_thread_fence(memory_order_seq_cst); /* rest_sources: the other way round, no lock */
     if (atomic_load(&loop->asleep))
         ring(loop);
 }

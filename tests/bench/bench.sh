@@ -12,6 +12,7 @@
 # HV_VMM     name of the process that is the machine (default hv-vmm)
 # HV_OPTIONS what `hv run` gets besides the ROM
 # QEMU       the program (default qemu-system-x86_64 when installed); "none" leaves it out
+# ROUNDS     of the disk's times, which are reported and not judged (default 5)
 # IDLE       seconds over which wake-ups are counted (default 10)
 #
 # With Xvfb installed, hv's wake-ups are counted with a window too.
@@ -64,15 +65,20 @@ vmms="$vmms floor"
 
 # The command line that starts a ROM in a VMM. QEMU's default is the I/O APIC in the kernel, where
 # an access to it is no exit: for MMIO its own is counted.
+# With `disk` set, the machine has that virtio disk; QEMU's is served by an iothread, with `aio`.
 irqchip=on
+disk=
+aio=threads
 command_of() {
     case $1 in
-    hv) echo "$HV run $HV_OPTIONS --firmware $2" ;;
+    hv) echo "$HV run $HV_OPTIONS ${disk:+--net none --disk $disk,bus=virtio} --firmware $2" ;;
     floor) echo "$floor $2" ;;
     qemu)
         echo "$QEMU -M q35,kernel_irqchip=$irqchip -accel kvm -cpu host,-arch-capabilities -m 256" \
             "-nodefaults -display none -serial stdio -bios $2" \
-            "-device isa-debug-exit,iobase=0xf4,iosize=4"
+            "-device isa-debug-exit,iobase=0xf4,iosize=4" \
+            ${disk:+-object iothread,id=loop -device virtio-blk-pci,drive=d,iothread=loop} \
+            ${disk:+-drive if=none,id=d,format=raw,aio=$aio,file=$disk}
         ;;
     esac
 }
@@ -294,6 +300,55 @@ for vmm in $vmms; do
     done
 done
 
+# Reads of 4 KiB from the page cache by a guest that polls, DEPTH in flight: instructions for each,
+# and how long they take, in turns, so that what else the host does hits all alike.
+ROUNDS=${ROUNDS:-5}
+READS=20000
+ticks() { # vmm rom
+    # shellcheck disable=SC2046
+    timeout 120 $(command_of "$1" "$roms/$2.rom") </dev/null 2>/dev/null |
+        sed -n 's/.*ticks \([0-9]*\) K.*/\1/p'
+}
+
+median() {
+    sort -n | awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : "-" }'
+}
+
+measure_disk() {
+    disk=$work/disk.img
+    head -c 67108864 /dev/zero >"$disk" || fail "no room for a disk of 64 MiB"
+    for depth in 1 32; do
+        for vmm in $vmms; do
+            [ "$vmm" != floor ] || continue
+            base=$(instructions "$vmm" "blk-$depth-0") || exit 2
+            total=$(instructions "$vmm" "blk-$depth-$READS") || exit 2
+            put "$vmm" "read-$depth" "$(echo "$base $total" |
+                awk -v n=$READS '{ printf "%.0f", ($3 - $1) / n }')"
+        done
+        round=0
+        while [ $round -lt "$ROUNDS" ]; do
+            round=$((round + 1))
+            for vmm in $vmms; do
+                [ "$vmm" != floor ] || continue
+                ticks "$vmm" "blk-$depth-$READS" >>"$work/$vmm.ticks-$depth"
+                [ "$vmm" = qemu ] || continue
+                aio=io_uring
+                ticks qemu "blk-$depth-$READS" >>"$work/qemu.ticks-uring-$depth"
+                aio=threads
+            done
+        done
+        for vmm in $vmms; do
+            [ "$vmm" != floor ] || continue
+            put "$vmm" "time-$depth" "$(median <"$work/$vmm.ticks-$depth")"
+            put "$vmm" "uring-$depth" "$(get "$vmm" "time-$depth")"
+        done
+        [ "$QEMU" = none ] ||
+            put qemu "uring-$depth" "$(median <"$work/qemu.ticks-uring-$depth")"
+    done
+    disk=
+}
+measure_disk
+
 over=0
 row() { # name metric budget
     hv=$(get hv "$2")
@@ -340,4 +395,10 @@ row '  whole' mmio-reads -
 row 'port write to nothing, whole' unassigned-write -
 row 'MMIO read of nothing, whole' mmio-nothing -
 row 'configuration access (CF8, CFC), whole' config -
+row 'read of 4 KiB, 32 in flight, instructions' read-32 600
+row 'read of 4 KiB, one in flight, instructions' read-1 1200
+row '20000 reads, 32 in flight, K ticks' time-32 -
+row '  QEMU with io_uring' uring-32 -
+row '20000 reads, one in flight, K ticks' time-1 -
+row '  QEMU with io_uring' uring-1 -
 exit $over

@@ -2,23 +2,13 @@
 # What the tests of network cards share: a guest of images/linux-shell.sh with a published port behind
 # which it echoes, and a web server on this host's loopback, by IPv4 and IPv6.
 
-# net_guest MODEL [KEY=VALUE...]: the guest, with its address from DHCP.
-net_guest() {
-    local model=$1
-    shift
-    : >known
+# net_web: the folder web as port $web of 127.0.0.1 and ::1, and more free ports.
+net_web() {
     mkdir web
     head -c 1048576 /dev/urandom >piece
     cp piece web/piece
-    free=($(free_ports 4))
+    read -ra free < <(free_ports 3)
     web=${free[0]} upload=${free[1]} echo=${free[2]}
-    start --kernel "$linux_shell/vmlinuz" --initrd "$linux_shell/initrd" --memory 512M --cpus 1 \
-        --append 'console=ttyS0 quiet' --serial pty --net "user,model=$model" -p "$echo:7"
-    guest_shell 120
-    guest 'ip link set eth0 up; udhcpc -i eth0 -q -n -f -s /bin/dhcp 2>/dev/null'
-    grep -qx 'lease: 10.0.2.15 router 10.0.2.2 dns 10.0.2.3' said || fail "DHCP: $(cat said)"
-    guest 'ping -c 3 -i 0.2 10.0.2.2 | grep -q " 0% packet loss"'
-    guest 'echo-server 7 </dev/null >/dev/null 2>&1 &'
     python3 -m http.server --directory web --bind 127.0.0.1 "$web" >/dev/null 2>web.log &
     helpers+=($!)
     python3 -m http.server --directory web --bind ::1 "$web" >/dev/null 2>web6.log &
@@ -33,6 +23,20 @@ for host in '127.0.0.1', '::1':
         except OSError:
             time.sleep(0.1)
 END
+}
+
+# net_guest MODEL: the guest, with its address from DHCP.
+net_guest() {
+    local model=$1
+    : >known
+    net_web
+    start --kernel "$linux_shell/vmlinuz" --initrd "$linux_shell/initrd" --memory 512M --cpus 1 \
+        --append 'console=ttyS0 quiet' --serial pty --net "user,model=$model" -p "$echo:7"
+    guest_shell 120
+    guest 'ip link set eth0 up; udhcpc -i eth0 -q -n -f -s /bin/dhcp 2>/dev/null'
+    grep -qx 'lease: 10.0.2.15 router 10.0.2.2 dns 10.0.2.3' said || fail "DHCP: $(cat said)"
+    guest 'ping -c 3 -i 0.2 10.0.2.2 | grep -q " 0% packet loss"'
+    guest 'echo-server 7 </dev/null >/dev/null 2>&1 &'
 }
 
 # free_ports COUNT: ports of this host that nobody uses just now.

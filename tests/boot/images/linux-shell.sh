@@ -35,4 +35,5 @@ while IFS= read -r line; do
 done
 END
 } >"$folder/init"
-"$images/linux-initrd.sh" --init "$folder/init" virtio_pci virtio_blk virtio_net e1000 ahci sd_mod nvme ext4
+"$images/linux-initrd.sh" --init "$folder/init" virtio_pci virtio_blk virtio_net e1000 ahci sd_mod nvme ext4 \
+    crc32c_generic

@@ -1,6 +1,6 @@
 #!/bin/sh
 # linux-shell.sh: Linux with every driver for hv's drives and network cards, whose /init does what it is
-# told on the serial port (guest_shell in ../lib.sh). Prints the folder that linux-initrd.sh made.
+# told on the serial port (guest_shell in ../lib.sh); "off" on its command line: nothing. Prints the folder that linux-initrd.sh made.
 
 . "$(dirname "$0")/lib.sh"
 need gcc:gcc
@@ -29,6 +29,7 @@ mkdir -p /etc /tmp /mnt
 ip link set lo up
 stty -echo
 echo =READY
+! grep -qw off /proc/cmdline || poweroff -f
 while IFS= read -r line; do
     eval "$line"
     echo "=END $?"

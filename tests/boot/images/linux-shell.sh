@@ -1,6 +1,7 @@
 #!/bin/sh
 # linux-shell.sh: Linux with every driver for hv's drives and network cards, whose /init does what it is
-# told on the serial port (guest_shell in ../lib.sh); "off" on its command line: nothing. Prints the folder that linux-initrd.sh made.
+# told on the serial port (guest_shell in ../lib.sh), or powers off with "off" on its command line. Prints
+# the folder that linux-initrd.sh made.
 
 . "$(dirname "$0")/lib.sh"
 need gcc:gcc

@@ -95,14 +95,19 @@ debian_login() {
     see 'root@hvguest' 60
 }
 
-# debian CPUS: the Debian disk with so many processors to its login prompts, with no warning from
-# the kernel that QEMU's q35 does not cause too.
+# debian CPUS ARGUMENTS: the Debian disk, which the arguments name, with so many processors to its login
+# prompts, with no warning from the kernel that QEMU's q35 does not cause too, and none from lspci.
 debian() {
-    start "$debian" --throwaway --memory 1G --cpus "$1" --serial serial
+    local cpus=$1
+    shift
+    start "$@" --throwaway --memory 1G --cpus "$cpus" --serial serial
     debian_login 1
     type 'echo CPUs: $(nproc)\n'
-    see "CPUs: $1" 30
-    type '(echo BEGIN; dmesg -l emerg,alert,crit,err,warn; echo END) >/dev/ttyS0\n'
+    see "CPUs: $cpus" 30
+    type '(lspci -vvv 2>&1; echo DE""VICES) >/dev/ttyS0\n'
+    serial_has '^DEVICES' 60
+    ! grep -E '^(pcilib|lspci):|!!!|<chain|<unreadable' serial >lspci || fail "lspci: $(cat lspci)"
+    type '(echo BEGIN; dmesg --color=never -l emerg,alert,crit,err,warn; echo END) >/dev/ttyS0\n'
     serial_has '^END' 60
     sed -n '/^BEGIN/,/^END/p' serial | sed '1d;$d' | kernel_lines >warnings
     if grep -vxF -f "$boot/debian-dmesg.reference" warnings >new; then

@@ -45,8 +45,7 @@ static const struct magic {
     { 0, 3, "BZh", IMAGE_FOREIGN, "compressed (bzip2)", "unpack it: bunzip2 -k IN" },
     { 0, 6, "7z\xbc\xaf\x27\x1c", IMAGE_FOREIGN, "a 7-Zip archive", "unpack it: 7z x IN" },
     { 257, 5, "ustar", IMAGE_FOREIGN, "a tar archive", "unpack it: tar xf IN" },
-    { 0x202, 4, "HdrS", IMAGE_KERNEL, "a Linux kernel",
-      "start it: hv run --kernel IN" },
+    { 0x202, 4, "HdrS", IMAGE_KERNEL, "a Linux kernel", "start it: hv run --kernel IN" },
     { 0, 4,
       "\x7f"
       "ELF",
@@ -207,14 +206,27 @@ static char *holder(const char *machines, const char *identity)
     return NULL;
 }
 
+/* The locks of a machine that has just ended may stay a moment longer: the kernel takes its
+ * io_uring, which has the file too, apart in the background. */
+static bool take_lock(int fd, bool exclusive)
+{
+    enum { TRIES = 50, TRY_US = 10 * 1000 };
+    struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+    for (unsigned i = 0; i < TRIES; i++) {
+        if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+            return true;
+        if (errno == EAGAIN || errno == EACCES)
+            g_usleep(TRY_US);
+        else if (errno != EINTR)
+            return false;
+    }
+    errno = EAGAIN;
+    return false;
+}
+
 bool image_lock(int fd, const char *path, bool exclusive, const char *machines, GError **error)
 {
-    struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
-    int result;
-    do
-        result = fcntl(fd, F_OFD_SETLK, &lock);
-    while (result < 0 && errno == EINTR);
-    if (result == 0)
+    if (take_lock(fd, exclusive))
         return true;
     if (errno != EAGAIN && errno != EACCES) {
         /* Some network file systems have no locks: better no protection than no machine. */

@@ -10,6 +10,7 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <signal.h>
+#include <spawn.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -106,22 +107,27 @@ static bool start_net(const char *role, const struct pass passes[4], const char 
     if (!g_file_test(program, G_FILE_TEST_IS_EXECUTABLE))
         return hv_fail(error, HV_FAILED, "%s: is not installed; --net none runs without it",
                        program);
-    pid_t pid = fork();
-    if (pid < 0)
-        return hv_fail(error, HV_HOST, "%s cannot be started: %s", program, g_strerror(errno));
-    if (pid > 0)
-        return true;
+    /* Unlike fork, this waits for exec: until then the child holds copies of all that is open here,
+     * and with them the locks of images and of the name, which might outlive a short machine. */
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
     sigset_t none;
+    pid_t pid;
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    setsid(); /* a Ctrl-C in the terminal is for hv */
-    int null = quiet ? open("/dev/null", O_RDWR) : -1;
-    for (int i = 0; null >= 0 && i < 3; i++)
-        dup2(null, i);
-    for (unsigned i = 0; i < 4 && passes[i].name; i++)
-        fcntl(passes[i].fd, F_SETFD, 0);
-    execv(program, (char **)argv->pdata);
-    _exit(127);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    /* A session of its own: a Ctrl-C in the terminal is for hv. */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+    for (int i = 0; quiet && i < 3; i++)
+        posix_spawn_file_actions_addopen(&files, i, "/dev/null", O_RDWR, 0);
+    for (unsigned i = 0; i < 4 && passes[i].name; i++) /* onto itself: it stays open */
+        posix_spawn_file_actions_adddup2(&files, passes[i].fd, passes[i].fd);
+    int result = posix_spawn(&pid, program, &files, &attributes, (char **)argv->pdata, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    return result == 0 ||
+           hv_fail(error, HV_HOST, "%s cannot be started: %s", program, g_strerror(result));
 }
 
 /* The rules, in memory that outlives those who serve them. */

@@ -164,7 +164,7 @@ struct chain *virtqueue_pop(struct virtqueue *queue)
     struct chain *chain = chain_new(queue);
     const char *wrong = chain ? NULL : "more chains than the ring has entries";
     if (!wrong) {
-        chain->out_count = chain->in_count = chain->segments = 0;
+        chain->out_count = chain->segments = 0;
         chain->out_bytes = chain->in_bytes = chain->written = 0;
         chain->status = NULL;
         wrong = queue->ops->take(queue, chain);

@@ -28,6 +28,7 @@ static enum evidence evidence_of(blkid_probe probe)
     return g_strv_contains(virtio_types, type) ? VIRTIO : NOTHING;
 }
 
+/* What is on a partition, or (0, 0) on the whole disk. */
 static enum evidence probe_range(int fd, blkid_loff_t offset, blkid_loff_t size)
 {
     blkid_probe probe = blkid_new_probe();
@@ -45,7 +46,7 @@ static enum evidence probe_range(int fd, blkid_loff_t offset, blkid_loff_t size)
 static enum evidence probe_disk(int fd)
 {
     enum { SECTOR = 512 };
-    enum evidence evidence = probe_range(fd, 0, 0);
+    enum evidence evidence = NOTHING;
     blkid_probe probe = blkid_new_probe();
     blkid_partlist list = NULL;
     if (probe && blkid_probe_set_device(probe, fd, 0, 0) == 0) {
@@ -53,6 +54,8 @@ static enum evidence probe_disk(int fd)
         list = blkid_probe_get_partitions(probe);
     }
     int count = list ? blkid_partlist_numof_partitions(list) : 0;
+    if (count <= 0)
+        evidence = probe_range(fd, 0, 0);
     for (int i = 0; i < count && evidence != OTHER; i++) {
         blkid_partition part = blkid_partlist_get_partition(list, i);
         blkid_loff_t size = blkid_partition_get_size(part);

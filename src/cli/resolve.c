@@ -118,14 +118,16 @@ static bool check_kernel(const struct config *config, GError **error)
     return true;
 }
 
-/* What the user left open about devices: what the guest has drivers for. */
-static void choose_devices(struct config *config, bool virtio)
+/* The drives that the user left open: what the guest has drivers for. Does it have virtio's? */
+static bool choose_devices(struct config *config)
 {
+    bool virtio = guess_virtio(config);
     for (guint i = 0; i < config->disks->len; i++) {
         struct drive *drive = g_ptr_array_index(config->disks, i);
         if (!drive->bus)
             drive->bus = g_strdup(virtio ? "virtio" : "ahci");
     }
+    return virtio;
 }
 
 bool launch_resolve(struct config *config, GError **error)
@@ -133,8 +135,7 @@ bool launch_resolve(struct config *config, GError **error)
     uint64_t host = host_memory();
     if ((config->image && !resolve_image(config, error)) || !check_kernel(config, error))
         return false;
-    bool virtio = guess_virtio(config);
-    choose_devices(config, virtio);
+    bool virtio = choose_devices(config);
     if (!config->memory)
         config->memory = CLAMP(host / 4, 64 * MIB, 4 * GIB) / MIB * MIB;
     config->memory = config->memory / MIB * MIB;

@@ -154,18 +154,22 @@ static bool door_rest(struct loop_source *source)
     return has_work(door);
 }
 
-static void doorbells(struct virtio *v, bool on)
+static void set_doorbell(struct virtio *v, unsigned index, bool on)
 {
     const struct board *board = v->dev->board;
-    for (unsigned i = 0; i < v->count; i++) {
-        struct door *door = &v->doors[i];
-        uint64_t address = v->notify_base + VIRTIO_NOTIFY_STRIDE * i;
-        if (door->source.fd < 0 || !door->source.loop || door->registered == on ||
-            !board->ops->doorbell)
-            continue;
-        bool done = board->ops->doorbell(board->opaque, address, door->source.fd, on);
-        door->registered = on && done;
-    }
+    struct door *door = &v->doors[index];
+    uint64_t address = v->notify_base + VIRTIO_NOTIFY_STRIDE * index;
+    if (door->source.fd < 0 || !door->source.loop || door->registered == on ||
+        !board->ops->doorbell)
+        return;
+    bool done = board->ops->doorbell(board->opaque, address, door->source.fd, on);
+    door->registered = on && done;
+}
+
+static void set_doorbells(struct virtio *v, bool on)
+{
+    for (unsigned i = 0; i < v->count; i++)
+        set_doorbell(v, i, on);
 }
 
 /* Puts the doorbells where the BAR is. */
@@ -177,10 +181,10 @@ void virtio_place_doorbells(struct virtio *v)
     else
         base = 0;
     if (base != v->notify_base)
-        doorbells(v, false);
+        set_doorbells(v, false);
     v->notify_base = base;
     if (base)
-        doorbells(v, true);
+        set_doorbells(v, true);
 }
 
 static void open_door(struct virtio *v, unsigned index)
@@ -343,12 +347,7 @@ void virtio_reset_queue(struct virtio *v, unsigned index)
 {
     if (!virtio_has(v->dev, VIRTIO_RING_RESET) || !v->regs.queue[index].enabled)
         return;
-    struct door *door = &v->doors[index];
-    const struct board *board = v->dev->board;
-    if (door->registered)
-        board->ops->doorbell(board->opaque, v->notify_base + VIRTIO_NOTIFY_STRIDE * index,
-                             door->source.fd, false);
-    door->registered = false;
+    set_doorbell(v, index, false);
     close_door(v, index);
     virtqueue_disable(v->queues[index]);
     if (v->class->stop)
@@ -365,7 +364,17 @@ struct virtio *virtio_new(struct device *dev)
     struct virtio *v = g_new0(struct virtio, 1);
     v->dev = dev;
     v->class = dev->class->virtio;
-    for (unsigned i = 0; i < VIRTIO_QUEUES; i++)
+    return v;
+}
+
+bool virtio_start(struct device *dev, GError **error)
+{
+    struct virtio *v = dev->virtio;
+    if (!dev->pci)
+        return hv_fail(error, HV_FAILED, "%s: a virtio device wants a PCI slot", dev->name);
+    v->count = v->class->queue_count ? v->class->queue_count(dev) : v->class->queues;
+    for (unsigned i = 0; i < v->count; i++) {
+        v->queues[i] = virtqueue_new(dev, i, v->class->queue(dev, i));
         v->doors[i] = (struct door){
             .source = { .fd = -1,
                         .lock = &dev->lock,
@@ -376,17 +385,7 @@ struct virtio *virtio_new(struct device *dev)
             .dev = dev,
             .index = i,
         };
-    return v;
-}
-
-bool virtio_start(struct device *dev, GError **error)
-{
-    struct virtio *v = dev->virtio;
-    if (!dev->pci)
-        return hv_fail(error, HV_FAILED, "%s: a virtio device wants a PCI slot", dev->name);
-    v->count = v->class->queue_count ? v->class->queue_count(dev) : v->class->queues;
-    for (unsigned i = 0; i < v->count; i++)
-        v->queues[i] = virtqueue_new(dev, i, v->class->queue(dev, i));
+    }
     v->offered = (v->class->offer ? v->class->offer(dev) : v->class->features) |
                  UINT64_C(1) << VIRTIO_INDIRECT_DESC | UINT64_C(1) << VIRTIO_EVENT_IDX |
                  UINT64_C(1) << VIRTIO_VERSION_1 | UINT64_C(1) << VIRTIO_RING_RESET |

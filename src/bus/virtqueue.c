@@ -48,11 +48,11 @@ static void chain_forget(struct virtqueue *queue, struct chain *chain)
 /* Room for the longest chain that may be, for one that is longer than most. */
 static bool chain_grow(struct chain *chain)
 {
-    struct iovec *list = g_try_new(struct iovec, CHAIN_SEGMENTS);
-    if (!list || chain->room > RING_OWN_SEGMENTS) {
-        g_free(list);
+    if (chain->room > RING_OWN_SEGMENTS)
         return false;
-    }
+    struct iovec *list = g_try_new(struct iovec, CHAIN_SEGMENTS);
+    if (!list)
+        return false;
     memcpy(list, chain->list, chain->segments * sizeof *list);
     chain->list = list;
     chain->room = CHAIN_SEGMENTS;

@@ -11,8 +11,6 @@ void interrupts_init(struct interrupts *in, const struct kvm_vm *vm)
     g_mutex_init(&in->lock);
     for (unsigned i = 0; i < IOAPIC_PINS; i++)
         in->pins[i].masked = true;
-    for (unsigned i = 0; i < LINES; i++)
-        in->lines[i].fd = -1;
 }
 
 void interrupts_send(struct interrupts *in, uint64_t address, uint32_t data)
@@ -44,7 +42,7 @@ static void commit(struct interrupts *in)
         if (!in->pins[i].masked)
             table.entry[count++] = entry(i, in->pins[i].address, in->pins[i].data);
     for (uint32_t i = 0; i < LINES; i++)
-        if (in->lines[i].fd >= 0 && in->lines[i].routed)
+        if (in->lines[i].open && in->lines[i].routed)
             table.entry[count++] = entry(IOAPIC_PINS + i, in->lines[i].address, in->lines[i].data);
     table.head.nr = count;
     int result = kvm_vm_set_routing(in->vm, &table.head);
@@ -69,17 +67,16 @@ int interrupts_open_line(struct interrupts *in)
     int number = -1;
     g_mutex_lock(&in->lock);
     for (int i = 0; i < LINES && number < 0; i++)
-        if (in->lines[i].fd < 0)
+        if (!in->lines[i].open)
             number = i;
     if (number >= 0) {
         int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        in->lines[number] = (struct line){ .fd = fd };
-        if (fd < 0 || kvm_vm_irqfd(in->vm, fd, (uint32_t)(IOAPIC_PINS + number), true) < 0) {
-            if (fd >= 0)
-                close(fd);
-            in->lines[number].fd = -1;
-            number = -1;
-        }
+        bool open =
+            fd >= 0 && kvm_vm_irqfd(in->vm, fd, (uint32_t)(IOAPIC_PINS + number), true) >= 0;
+        in->lines[number] = (struct line){ .fd = fd, .open = open };
+        if (!open && fd >= 0)
+            close(fd);
+        number = open ? number : -1;
     }
     g_mutex_unlock(&in->lock);
     return number;
@@ -89,7 +86,9 @@ void interrupts_route_line(struct interrupts *in, int number, uint64_t address, 
 {
     g_mutex_lock(&in->lock);
     struct line *line = &in->lines[number];
-    *line = (struct line){ .fd = line->fd, .routed = true, .address = address, .data = data };
+    line->routed = true;
+    line->address = address;
+    line->data = data;
     __atomic_store_n(&in->stale, true, __ATOMIC_RELEASE);
     g_mutex_unlock(&in->lock);
 }
@@ -113,7 +112,7 @@ void interrupts_close_line(struct interrupts *in, int number)
     struct line *line = &in->lines[number];
     kvm_vm_irqfd(in->vm, line->fd, (uint32_t)(IOAPIC_PINS + number), false);
     close(line->fd);
-    *line = (struct line){ .fd = -1 };
+    *line = (struct line){ .open = false };
     __atomic_store_n(&in->stale, true, __ATOMIC_RELEASE);
     g_mutex_unlock(&in->lock);
 }

@@ -18,8 +18,8 @@ struct interrupts {
     GMutex lock; /* protects what follows */
     struct msi_route pins[IOAPIC_PINS];
     struct line {
-        int fd; /* -1: free */
-        bool routed;
+        int fd; /* of an eventfd, while `open` */
+        bool open, routed;
         uint64_t address;
         uint32_t data;
     } lines[LINES];

@@ -476,18 +476,6 @@ static void e1000_config_written(struct device *dev, unsigned offset, unsigned l
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-static bool parse_mac(const char *text, uint8_t mac[MAC_BYTES])
-{
-    for (unsigned i = 0; text && i < MAC_BYTES; i++, text += 3) {
-        int high = g_ascii_xdigit_value(text[0]);
-        int low = high < 0 ? -1 : g_ascii_xdigit_value(text[1]);
-        if (low < 0 || text[2] != (i + 1 < MAC_BYTES ? ':' : 0))
-            return false;
-        mac[i] = (uint8_t)(high << 4 | low);
-    }
-    return text && !(mac[0] & 1);
-}
-
 static bool e1000_init(struct device *dev, GError **error)
 {
     struct e1000 *e = (struct e1000 *)dev;
@@ -497,7 +485,7 @@ static bool e1000_init(struct device *dev, GError **error)
     e->packet = g_try_malloc(FRAME_MAX);
     if (!e->packet)
         return hv_fail(error, HV_HOST, "%s: no memory for a packet", dev->name);
-    if (!parse_mac(e->mac_option, mac))
+    if (!net_parse_mac(e->mac_option, mac) || mac[0] & 1)
         return hv_fail(error, HV_USAGE,
                        "%s: mac=%s: an address of one card is wanted, as 52:54:00:12:34:56",
                        dev->name, e->mac_option);

@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Status (section 5.1.4). */
@@ -409,26 +408,15 @@ static void loaded(struct device *dev)
     virtio_config_changed(dev);
 }
 
-static bool parse_mac(const char *text, uint8_t mac[MAC])
-{
-    unsigned byte[MAC];
-    char rest;
-    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &byte[0], &byte[1], &byte[2], &byte[3], &byte[4],
-               &byte[5], &rest) != MAC)
-        return false;
-    for (unsigned i = 0; i < MAC; i++)
-        mac[i] = (uint8_t)byte[i];
-    return !(mac[0] & 1);
-}
-
 static bool init(struct device *dev, GError **error)
 {
     struct vnet *vnet = (struct vnet *)dev;
     vnet->cable =
         (struct loop_source){ .fd = -1, .lock = &dev->lock, .opaque = vnet, .ready = cable_ready };
-    if (!parse_mac(vnet->mac_option, vnet->mac))
-        return hv_fail(error, HV_USAGE, "%s: mac=%s: a unicast address such as %s is wanted",
-                       dev->name, vnet->mac_option, "52:54:00:12:34:56");
+    if (!net_parse_mac(vnet->mac_option, vnet->mac) || vnet->mac[0] & 1)
+        return hv_fail(error, HV_USAGE,
+                       "%s: mac=%s: an address of one card is wanted, as 52:54:00:12:34:56",
+                       dev->name, vnet->mac_option);
     return pci_option_rom(dev, vnet->rom, error);
 }
 

@@ -2,6 +2,7 @@
 #include "machine/nic.h"
 
 #include "base/error.h"
+#include "net/net.h"
 
 #include <string.h>
 
@@ -42,13 +43,7 @@ static bool take_kind(struct nic *nic, const char *word, GError **error)
 
 static bool take_mac(struct nic *nic, const char *text, GError **error)
 {
-    bool ok = strlen(text) == 17;
-    for (unsigned i = 0; ok && i < 17; i++)
-        ok = i % 3 == 2 ? text[i] == ':' : g_ascii_isxdigit(text[i]);
-    for (unsigned i = 0; ok && i < 6; i++)
-        nic->mac[i] = (uint8_t)(g_ascii_xdigit_value(text[3 * i]) << 4 |
-                                g_ascii_xdigit_value(text[3 * i + 1]));
-    if (!ok)
+    if (!net_parse_mac(text, nic->mac))
         return hv_fail(error, HV_USAGE,
                        "--net: mac=%s: six bytes such as 52:54:00:12:34:56 are "
                        "wanted",

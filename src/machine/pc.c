@@ -279,7 +279,7 @@ static GPtrArray *boot_order(const char *order, const struct drives *drives)
     g_auto(GStrv) kinds = g_strsplit(order, ",", -1);
     for (char **kind = kinds; *kind; kind++) {
         if (!strcmp(*kind, "net"))
-            g_ptr_array_add(paths, g_strdup("/pci@i0cf8/*@2"));
+            g_ptr_array_add(paths, g_strdup_printf("/pci@i0cf8/*@%x", NIC >> 3));
         for (unsigned i = 0; i < drives->count; i++) {
             const struct machine_drive *drive = &drives->drive[i];
             unsigned at = drive->bus == DRIVE_AHCI ? drive->index : drive->device->pci->devfn >> 3;

@@ -39,6 +39,18 @@ struct net {
     bool cutting;             /* the segment is not yet given out */
 };
 
+bool net_parse_mac(const char *text, uint8_t mac[6])
+{
+    for (unsigned i = 0; i < 6; i++, text += 3) {
+        int high = g_ascii_xdigit_value(text[0]);
+        int low = high < 0 ? -1 : g_ascii_xdigit_value(text[1]);
+        if (low < 0 || text[2] != (i < 5 ? ':' : 0))
+            return false;
+        mac[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
 /* --- life ----------------------------------------------------------------------------------- */
 
 static void set_nonblocking(int fd)

@@ -32,6 +32,9 @@ enum {
     NET_PACKET_MAX = NET_FRAME_MAX + (int)sizeof(struct net_header),
 };
 
+/* Six bytes as 52:54:00:12:34:56; false for all else. */
+bool net_parse_mac(const char *text, uint8_t mac[6]);
+
 /* What a NIC takes from the cable beyond whole packets with checksums. */
 enum net_offload {
     NET_CAN_CHECKSUM = 1, /* the guest completes checksums */

@@ -14,6 +14,14 @@ int disk_refusal(const struct disk *disk, const struct disk_request *request)
     return disk->readonly && request->op != DISK_READ ? EROFS : 0;
 }
 
+int disk_now(struct disk *disk, const struct disk_request *request)
+{
+    int error = disk_refusal(disk, request);
+    struct disk_request copy = *request;
+    copy.at = request->offset;
+    return error ? error : disk->ops->now(disk, &copy);
+}
+
 void disk_retry(struct disk *disk)
 {
     if (disk->ops->retry)

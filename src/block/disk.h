@@ -27,19 +27,25 @@ struct disk_request {
     unsigned iov_count;
     void (*done)(struct disk_request *request, int error); /* 0 or a positive errno */
     void *owner;
-    struct disk_request *next; /* the disk's while in flight */
-    int error;                 /* the disk's: why disk_submit refused it; 0 when it did not */
+    /* The disk's while in flight. */
+    struct disk_request *next;
+    uint64_t at;     /* where it goes: `offset`, or what a disk made of it for the one below */
+    unsigned *tally; /* counts those in flight that somebody waits for; NULL: nobody does */
+    int error;       /* why disk_submit refused it; 0 when it did not */
 };
 
 struct disk;
 struct loop;
 
 /* What a kind of disk implements (raw files: block/raw.c; tests: a disk in memory). A request with
- * an `error` set is finished with it, untouched otherwise. */
+ * an `error` set is finished with it, untouched otherwise. Requests are for the range from `at`;
+ * `offset` is what their owner knows. */
 struct disk_ops {
     void (*submit)(struct disk *disk, struct disk_request *request);
     void (*kick)(struct disk *disk); /* NULL: submit starts each request itself */
     bool (*poll)(struct disk *disk); /* NULL: its own threads call `done` */
+    bool (*busy)(struct disk *disk); /* is anything in flight? With the owner's lock held */
+    int (*now)(struct disk *disk, const struct disk_request *request); /* see disk_now */
     void (*drain)(struct disk *disk);
     void (*free)(struct disk *disk);
     void (*retry)(struct disk *disk, bool give_up); /* NULL: it holds nothing */
@@ -74,6 +80,8 @@ static inline void disk_submit(struct disk *disk, struct disk_request *request)
     bool plain = !((at | length) % SECTOR) && request->op == DISK_READ && length <= disk->size &&
                  at <= disk->size - length;
     request->next = NULL;
+    request->at = at;
+    request->tally = NULL;
     request->error = plain ? 0 : disk_refusal(disk, request);
     __atomic_fetch_add(&disk->activity, 1, __ATOMIC_RELAXED);
     disk->ops->submit(disk, request);
@@ -90,6 +98,18 @@ static inline bool disk_poll(struct disk *disk)
 {
     return disk->ops->poll && disk->ops->poll(disk);
 }
+
+/* For kinds of disks: the request is through. With the owner's lock held. */
+static inline void disk_finish(struct disk_request *request, int error)
+{
+    if (request->tally)
+        --*request->tally;
+    request->done(request, error);
+}
+/* Carries a request out before it returns, without its `done`: for disks that lie on others, and
+ * for tools. 0 or a positive errno; ENOSPC is one of them here. On a thread that may wait, without
+ * the owner's lock; beside requests of the other kind. */
+int disk_now(struct disk *disk, const struct disk_request *request);
 
 /* Who is told, on the disk's thread and without any lock held, that a write is held because the
  * host's disk is full (ENOSPC, EDQUOT); once for each try. Before the first request. */

@@ -1,36 +1,21 @@
-/* Throwaway disks; see overlay.h.
- *
- * The overlay file has the same offsets as the base; one bit for each block of 4 KiB says who has
- * it. All work is done on the overlay's own thread, by way of a buffer, which waits for the base
- * where it must read from it: the base's owner is the overlay. */
+/* Throwaway disks; see overlay.h. The file has the same offsets as the disk below; one bit for each
+ * block of 4 KiB says who has it. */
 #include "block/overlay.h"
 
 #include "base/error.h"
+#include "block/mapped.h"
 #include "block/raw.h"
-#include "block/worker.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, CHUNK = 65536 };
+enum { BLOCK = 4096, MAP_AT_ONCE = 16 << 20 };
 
 struct overlay {
-    struct worker worker;
-    struct disk *base;
-    int fd;
-
-    /* The worker's thread. */
-    uint8_t *own; /* bit map: blocks that the overlay has */
-    uint8_t chunk[CHUNK];
-
-    GMutex lock; /* of the base: protects what follows */
-    GCond done;
-    bool finished;
-    int error;
+    struct mapped mapped;
+    uint8_t *own; /* bit map: blocks that the file has */
 };
 
 static bool owns(const struct overlay *overlay, uint64_t at)
@@ -39,208 +24,130 @@ static bool owns(const struct overlay *overlay, uint64_t at)
     return overlay->own[block / 8] >> block % 8 & 1;
 }
 
-/* The blocks of a range that begins with a whole one. */
-static void set_own(struct overlay *overlay, uint64_t at, uint64_t end)
+static bool peek(struct mapped *mapped, uint64_t offset, uint64_t length, struct extent *extent)
 {
-    for (uint64_t block = at / BLOCK; block * BLOCK < end; block++)
-        overlay->own[block / 8] |= (uint8_t)(1 << block % 8);
-}
-
-/* --- transfers between the chunk and what is below it ---------------------------------------- */
-
-static void base_done(struct disk_request *request, int error)
-{
-    struct overlay *overlay = request->owner;
-    overlay->finished = true;
-    overlay->error = error;
-    g_cond_signal(&overlay->done);
-}
-
-static int base_read(struct overlay *overlay, uint8_t *to, uint64_t at, uint64_t length)
-{
-    struct iovec iov = { to, length };
-    struct disk_request request = {
-        .op = DISK_READ,
-        .offset = at,
-        .length = length,
-        .iov = &iov,
-        .iov_count = 1,
-        .done = base_done,
-        .owner = overlay,
+    const struct overlay *overlay = (struct overlay *)mapped;
+    uint64_t end = MIN(offset + length, mapped->worker.disk.size);
+    uint64_t at = (offset / BLOCK + 1) * BLOCK;
+    bool own = owns(overlay, offset);
+    end = MIN(end, offset + MAP_AT_ONCE);
+    while (at < end && owns(overlay, at) == own)
+        at += BLOCK;
+    *extent = (struct extent){
+        .kind = own ? EXTENT_DATA : EXTENT_BELOW,
+        .writable = own,
+        .length = at - offset,
+        .at = offset,
     };
-    g_mutex_lock(&overlay->lock);
-    overlay->finished = false;
-    disk_submit(overlay->base, &request);
-    disk_kick(overlay->base);
-    disk_poll(overlay->base); /* what was in the page cache is here already */
-    while (!overlay->finished)
-        g_cond_wait(&overlay->done, &overlay->lock);
-    g_mutex_unlock(&overlay->lock);
-    return overlay->error;
+    return true;
 }
 
-static int own_transfer(struct overlay *overlay, bool write, uint8_t *data, uint64_t at,
-                        uint64_t length)
+static int map(struct mapped *mapped, uint64_t offset, uint64_t length, struct extent *extent)
 {
-    struct iovec iov = { data, length };
-    return raw_transfer(&raw_system_io, overlay->fd, write, &iov, 1, at);
-}
-
-/* Reads a range into memory, each block from who has it. */
-static int fetch(struct overlay *overlay, uint8_t *to, uint64_t at, uint64_t length)
-{
-    int error = 0;
-    while (length && !error) {
-        bool own = owns(overlay, at);
-        uint64_t end = (at / BLOCK + 1) * BLOCK;
-        while (end < at + length && owns(overlay, end) == own)
-            end += BLOCK;
-        uint64_t n = MIN(end - at, length);
-        error = own ? own_transfer(overlay, false, to, at, n) : base_read(overlay, to, at, n);
-        at += n;
-        to += n;
-        length -= n;
-    }
-    return error;
-}
-
-/* Writes a range that lies in the chunk, which holds the blocks from `start` to `end` that it
- * touches. What the range leaves of the first and the last block comes from below. */
-static int store(struct overlay *overlay, uint64_t start, uint64_t end, uint64_t at,
-                 uint64_t length)
-{
-    uint64_t tail = at + length;
-    int error = fetch(overlay, overlay->chunk, start, at - start);
-    if (!error)
-        error = fetch(overlay, overlay->chunk + (tail - start), tail, end - tail);
-    if (!error)
-        error = own_transfer(overlay, true, overlay->chunk, start, end - start);
-    if (!error)
-        set_own(overlay, start, end);
-    return error;
-}
-
-/* --- requests -------------------------------------------------------------------------------- */
-
-/* Where a transfer stands in the memory of its request. */
-struct cursor {
-    const struct iovec *iov;
-    size_t skip; /* bytes of *iov that are done */
-};
-
-static void copy(struct cursor *cursor, uint8_t *data, uint64_t length, bool to_iov)
-{
-    while (length) {
-        uint8_t *at = (uint8_t *)cursor->iov->iov_base + cursor->skip;
-        size_t n = MIN(cursor->iov->iov_len - cursor->skip, length);
-        memcpy(to_iov ? at : data, to_iov ? data : at, n);
-        data += n;
-        length -= n;
-        cursor->skip += n;
-        if (cursor->skip == cursor->iov->iov_len)
-            *cursor = (struct cursor){ cursor->iov + 1, 0 };
-    }
-}
-
-static int transfer(struct overlay *overlay, const struct disk_request *request)
-{
-    struct cursor cursor = { request->iov, 0 };
-    uint64_t at = request->offset, left = request->length;
-    int error = 0;
-    while (left && !error) {
-        uint64_t start = at / BLOCK * BLOCK;
-        uint64_t n = MIN(left, start + CHUNK - at);
-        uint64_t end = MIN((at + n + BLOCK - 1) / BLOCK * BLOCK, overlay->worker.disk.size);
-        if (request->op == DISK_WRITE) {
-            copy(&cursor, overlay->chunk + (at - start), n, false);
-            error = store(overlay, start, end, at, n);
-        } else {
-            error = fetch(overlay, overlay->chunk, at, n);
-            if (!error)
-                copy(&cursor, overlay->chunk, n, true);
-        }
-        at += n;
-        left -= n;
-    }
-    return error;
-}
-
-/* Whole blocks become holes, which read as zeros; of others the discard is a hint not taken. */
-static int discard(struct overlay *overlay, const struct disk_request *request)
-{
-    uint64_t start = (request->offset + BLOCK - 1) / BLOCK * BLOCK;
-    uint64_t end = (request->offset + request->length) / BLOCK * BLOCK;
-    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    if (start < end && fallocate(overlay->fd, mode, (off_t)start, (off_t)(end - start)) == 0)
-        set_own(overlay, start, end);
+    peek(mapped, offset, length, extent);
     return 0;
 }
 
-static int write_zeroes(struct overlay *overlay, const struct disk_request *request)
+/* Blocks were never written, or hold what a write that failed left there. */
+static int allocate(struct mapped *mapped, uint64_t offset, uint64_t length, struct place *place)
 {
-    static const uint8_t zeros[CHUNK];
-    int error = 0;
-    for (uint64_t done = 0; done < request->length && !error; done += CHUNK) {
-        struct iovec iov = { (void *)(uintptr_t)zeros, (size_t)MIN(CHUNK, request->length - done) };
-        struct disk_request part = { .op = DISK_WRITE,
-                                     .offset = request->offset + done,
-                                     .length = iov.iov_len,
-                                     .iov = &iov,
-                                     .iov_count = 1 };
-        error = transfer(overlay, &part);
-    }
-    return error;
+    uint64_t start = offset / BLOCK * BLOCK;
+    (void)mapped;
+    length = MIN(length, MAP_AT_ONCE);
+    *place = (struct place){
+        .start = start,
+        .length = (offset + length - start + BLOCK - 1) / BLOCK * BLOCK,
+        .at = start,
+    };
+    return 0;
 }
 
-static int overlay_run(struct worker *worker, const struct disk_request *request)
+static int commit(struct mapped *mapped, const struct place *place)
 {
-    struct overlay *overlay = (struct overlay *)worker;
-    switch (request->op) {
-    case DISK_READ:
-    case DISK_WRITE:
-        return transfer(overlay, request);
-    case DISK_DISCARD:
-        return discard(overlay, request);
-    case DISK_WRITE_ZEROES:
-        return write_zeroes(overlay, request);
-    case DISK_FLUSH:
-        return 0;
-    }
-    return EINVAL;
+    struct overlay *overlay = (struct overlay *)mapped;
+    uint64_t first = place->start / BLOCK, count = place->length / BLOCK;
+    mapped_lock(mapped);
+    for (uint64_t block = first; block < first + count; block++)
+        overlay->own[block / 8] |= (uint8_t)(1 << block % 8);
+    mapped_unlock(mapped);
+    return 0;
 }
 
-static void overlay_finish(struct worker *worker)
+static void cancel(struct mapped *mapped, const struct place *place)
 {
-    struct overlay *overlay = (struct overlay *)worker;
-    disk_free(overlay->base);
-    close(overlay->fd);
-    g_free(overlay->own);
-    g_mutex_clear(&overlay->lock);
-    g_cond_clear(&overlay->done);
+    (void)mapped;
+    (void)place;
 }
 
-struct disk *overlay_open(struct disk *base, int fd, GError **error)
+static int zero(struct mapped *mapped, uint64_t offset, uint64_t length, bool discard)
 {
-    int own_fd = fd >= 0 ? fd : memfd_create("hv-throwaway", MFD_CLOEXEC);
-    uint64_t blocks = (base->size + BLOCK - 1) / BLOCK;
-    uint8_t *own = g_try_malloc0(blocks / 8 + 1);
-    if (own_fd < 0 || !own || ftruncate(own_fd, (off_t)base->size) < 0) {
-        hv_fail(error, HV_HOST, "%s: cannot make the place for throwaway writes: %s", base->name,
+    struct place place = {
+        .start = offset,
+        .length = (length + BLOCK - 1) / BLOCK * BLOCK,
+        .at = offset,
+    };
+    int error = raw_zero(mapped->file, offset, length);
+    (void)discard; /* zeros of a file in memory take no room, or little */
+    return error ? error : commit(mapped, &place);
+}
+
+/* Promises nothing. */
+static int flush(struct mapped *mapped)
+{
+    (void)mapped;
+    return 0;
+}
+
+static void close_overlay(struct mapped *mapped)
+{
+    g_free(((struct overlay *)mapped)->own);
+}
+
+static const struct mapped_format format = {
+    .name = "throwaway",
+    .peek = peek,
+    .map = map,
+    .allocate = allocate,
+    .commit = commit,
+    .cancel = cancel,
+    .zero = zero,
+    .flush = flush,
+    .close = close_overlay,
+};
+
+static struct disk *open_file(const struct disk *below, GError **error)
+{
+    int fd = memfd_create("hv-throwaway", MFD_CLOEXEC);
+    struct disk *file = NULL;
+    if (fd < 0 || ftruncate(fd, (off_t)below->size) < 0)
+        hv_fail(error, HV_HOST, "%s: cannot make the place for throwaway writes: %s", below->name,
                 g_strerror(errno));
-        if (own_fd >= 0 && own_fd != fd)
-            close(own_fd);
-        g_free(own);
+    else
+        file = raw_open(fd, below->name, false, error);
+    if (!file && fd >= 0)
+        close(fd);
+    return file;
+}
+
+struct disk *overlay_open(struct disk *below, GError **error)
+{
+    struct disk *file = open_file(below, error);
+    if (!file)
+        return NULL;
+    uint64_t blocks = (below->size + BLOCK - 1) / BLOCK;
+    struct overlay *overlay = g_new0(struct overlay, 1);
+    overlay->own = g_try_malloc0(blocks / 8 + 1);
+    if (!overlay->own || !mapped_init(&overlay->mapped, &format, below->name, file, below, BLOCK)) {
+        hv_fail(error, HV_HOST, "%s: there is no memory for throwaway writes", below->name);
+        g_free(overlay->own);
+        g_free(overlay);
+        disk_free(file);
         return NULL;
     }
-    struct overlay *overlay = g_new0(struct overlay, 1);
-    worker_init(&overlay->worker, base->name, 1, overlay_run, overlay_finish);
-    overlay->worker.disk.size = base->size;
-    overlay->worker.disk.identity = g_strdup(base->identity);
-    overlay->base = base;
-    overlay->fd = own_fd;
-    overlay->own = own;
-    g_mutex_init(&overlay->lock);
-    g_cond_init(&overlay->done);
-    disk_attach(base, &overlay->lock, NULL);
-    return &overlay->worker.disk;
+    struct disk *disk = &overlay->mapped.worker.disk;
+    disk->size = below->size;
+    g_free(disk->identity); /* the machine has the disk below, not the file */
+    disk->identity = g_strdup(below->identity);
+    overlay->mapped.dirty = true; /* no flush reaches the file */
+    return disk;
 }

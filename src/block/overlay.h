@@ -2,7 +2,7 @@
 #pragma once
 #include "block/disk.h"
 
-/* A disk that shows `base` and never writes to it: what the guest writes goes to a sparse file and
- * vanishes with it. `fd` is an unlinked file, or -1 for memory (a memfd). The overlay owns both
- * from then on; on failure they stay the caller's. Flushes promise nothing. */
-struct disk *overlay_open(struct disk *base, int fd, GError **error);
+/* A disk that shows `below` and never writes to it: what the guest writes goes to a sparse file in
+ * memory and vanishes with it. It owns `below` from then on; on failure that stays the caller's.
+ * Flushes promise nothing. */
+struct disk *overlay_open(struct disk *below, GError **error);

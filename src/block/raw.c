@@ -44,7 +44,13 @@ enum { IOV_AT_ONCE = 1024 }; /* IOV_MAX of Linux */
 
 _Static_assert(DISK_READ == 0 && DISK_WRITE == 1, "fits_ring");
 
-const struct raw_io raw_system_io = { .readv = preadv, .writev = pwritev, .sync = fdatasync };
+const struct raw_io raw_system_io = {
+    .readv = preadv,
+    .writev = pwritev,
+    .sync = fdatasync,
+    .allocate = fallocate,
+    .truncate = ftruncate,
+};
 
 static void zero_rest(const struct iovec *iov, unsigned count, size_t skip)
 {
@@ -98,27 +104,27 @@ static int raw_flush(struct raw *raw)
 }
 
 /* A hint: only a failing medium is an error. */
-static int raw_discard(const struct raw *raw, const struct disk_request *request)
+static int punch(const struct raw *raw, uint64_t at, uint64_t length)
 {
     int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    if (!request->length ||
-        fallocate(raw->fd, mode, (off_t)request->offset, (off_t)request->length) == 0)
+    if (!length || raw->io->allocate(raw->fd, mode, (off_t)at, (off_t)length) == 0)
         return 0;
     return errno == EIO ? EIO : 0;
 }
 
 /* Zeros that need not be written where the host's file system can do that. */
-static int raw_write_zeroes(const struct raw *raw, const struct disk_request *request)
+static int zero(const struct raw *raw, uint64_t at, uint64_t length)
 {
     static const uint8_t zeros[65536];
-    if (!request->length || fallocate(raw->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-                                      (off_t)request->offset, (off_t)request->length) == 0)
-        return 0;
+    static const int modes[] = { FALLOC_FL_ZERO_RANGE, FALLOC_FL_PUNCH_HOLE };
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++)
+        if (!length || raw->io->allocate(raw->fd, modes[i] | FALLOC_FL_KEEP_SIZE, (off_t)at,
+                                         (off_t)length) == 0)
+            return 0;
     int error = 0;
-    for (uint64_t done = 0; done < request->length && !error; done += sizeof zeros) {
-        struct iovec iov = { (void *)(uintptr_t)zeros,
-                             (size_t)MIN(sizeof zeros, request->length - done) };
-        error = raw_transfer(raw->io, raw->fd, true, &iov, 1, request->offset + done);
+    for (uint64_t done = 0; done < length && !error; done += sizeof zeros) {
+        struct iovec iov = { (void *)(uintptr_t)zeros, (size_t)MIN(sizeof zeros, length - done) };
+        error = raw_transfer(raw->io, raw->fd, true, &iov, 1, at + done);
     }
     return error;
 }
@@ -130,13 +136,13 @@ static int raw_run(struct worker *worker, const struct disk_request *request)
     case DISK_READ:
     case DISK_WRITE:
         return raw_transfer(raw->io, raw->fd, request->op == DISK_WRITE, request->iov,
-                            request->iov_count, request->offset);
+                            request->iov_count, request->at);
     case DISK_FLUSH:
         return raw->worker.disk.readonly ? 0 : raw_flush(raw);
     case DISK_DISCARD:
-        return raw_discard(raw, request);
+        return punch(raw, request->at, request->length);
     case DISK_WRITE_ZEROES:
-        return raw_write_zeroes(raw, request);
+        return zero(raw, request->at, request->length);
     }
     return EINVAL;
 }
@@ -192,7 +198,7 @@ static void flush_result(struct raw *raw, int result)
     struct disk_request *next, *request = end_flush(raw);
     for (; request; request = next) {
         next = request->next;
-        request->done(request, raw->flush_failed);
+        disk_finish(request, raw->flush_failed);
     }
 }
 
@@ -204,7 +210,7 @@ static void raw_result(struct disk *disk, struct disk_request *request, int resu
     if (request->op == DISK_FLUSH)
         flush_result(raw, result);
     else if (result == (int)request->length) /* which fits: URING_LENGTH */
-        request->done(request, 0);
+        disk_finish(request, 0);
     else
         worker_take(&raw->worker, request);
 }
@@ -294,6 +300,12 @@ static void raw_drain(struct disk *disk)
     }
 }
 
+static bool raw_busy(struct disk *disk)
+{
+    struct raw *raw = (struct raw *)disk;
+    return worker_busy(&raw->worker) || (raw->uring && uring_busy(raw->uring));
+}
+
 static void raw_free(struct disk *disk)
 {
     struct raw *raw = (struct raw *)disk;
@@ -308,6 +320,8 @@ static const struct disk_ops raw_ops = {
     .submit = raw_submit,
     .kick = raw_kick,
     .poll = raw_poll,
+    .busy = raw_busy,
+    .now = worker_now,
     .drain = raw_drain,
     .free = raw_free,
     .retry = worker_retry,
@@ -351,6 +365,60 @@ struct disk *raw_open(int fd, const char *name, bool readonly, GError **error)
     raw->io = &raw_system_io;
     g_mutex_init(&raw->flush);
     return &raw->worker.disk;
+}
+
+/* --- the file below a format --------------------------------------------------------------------
+ */
+
+int raw_move(struct disk *disk, bool write, const struct iovec *iov, unsigned count, uint64_t at)
+{
+    const struct raw *raw = (struct raw *)disk;
+    return raw_transfer(raw->io, raw->fd, write, iov, count, at);
+}
+
+int raw_read(struct disk *disk, void *to, size_t length, uint64_t at)
+{
+    struct iovec iov = { to, length };
+    return raw_move(disk, false, &iov, 1, at);
+}
+
+int raw_write(struct disk *disk, const void *from, size_t length, uint64_t at)
+{
+    struct iovec iov = { (void *)(uintptr_t)from, length };
+    return raw_move(disk, true, &iov, 1, at);
+}
+
+int raw_sync(struct disk *disk)
+{
+    return raw_flush((struct raw *)disk);
+}
+
+int raw_punch(struct disk *disk, uint64_t at, uint64_t length)
+{
+    return punch((struct raw *)disk, at, length);
+}
+
+int raw_zero(struct disk *disk, uint64_t at, uint64_t length)
+{
+    return zero((struct raw *)disk, at, length);
+}
+
+int raw_truncate(struct disk *disk, uint64_t size)
+{
+    const struct raw *raw = (struct raw *)disk;
+    int result;
+    do
+        result = raw->io->truncate(raw->fd, (off_t)size);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? errno : 0;
+}
+
+int raw_length(struct disk *disk, uint64_t *length)
+{
+    const struct raw *raw = (struct raw *)disk;
+    off_t end = lseek(raw->fd, 0, SEEK_END); /* of a block device too; the position is not used */
+    *length = end < 0 ? 0 : (uint64_t)end;
+    return end < 0 ? errno : 0;
 }
 
 void raw_set_io(struct disk *disk, const struct raw_io *io)

@@ -60,7 +60,7 @@ static void prepare(const struct uring *uring, struct io_uring_sqe *sqe,
         return;
     }
     bool write = request->op == DISK_WRITE;
-    sqe->off = request->offset;
+    sqe->off = request->at;
     if (request->iov_count == 1) {
         sqe->opcode = write ? IORING_OP_WRITE : IORING_OP_READ;
         sqe->addr = (uintptr_t)request->iov->iov_base;
@@ -116,7 +116,7 @@ static bool is_in_memory(int fd)
 static int transfer(const struct uring *uring, const struct disk_request *request)
 {
     int count = (int)request->iov_count;
-    off_t offset = (off_t)request->offset;
+    off_t offset = (off_t)request->at;
     ssize_t result = request->op == DISK_WRITE ? pwritev(uring->fd, request->iov, count, offset)
                                                : preadv(uring->fd, request->iov, count, offset);
     return result < 0 ? -errno : (int)result;

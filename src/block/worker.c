@@ -66,7 +66,7 @@ static void finish_request(struct worker *worker, struct disk_request *request, 
     GMutex *lock = worker->disk.lock;
     if (lock)
         g_mutex_lock(lock);
-    request->done(request, error);
+    disk_finish(request, error);
     if (lock)
         g_mutex_unlock(lock);
     g_mutex_lock(&worker->mutex);
@@ -237,8 +237,21 @@ void worker_free(struct disk *disk)
     g_free(worker);
 }
 
+int worker_now(struct disk *disk, const struct disk_request *request)
+{
+    struct worker *worker = (struct worker *)disk;
+    return worker->run(worker, request);
+}
+
+static bool any_in_flight(struct disk *disk)
+{
+    return worker_busy((struct worker *)disk);
+}
+
 static const struct disk_ops worker_ops = {
     .submit = worker_submit,
+    .busy = any_in_flight,
+    .now = worker_now,
     .drain = worker_drain,
     .free = worker_free,
     .retry = worker_retry,

@@ -10,7 +10,8 @@ enum { WORKER_THREADS = 4 };
 
 struct worker {
     struct disk disk;
-    /* Carries a request out, on a thread of the worker with no lock held: 0 or a positive errno.
+    /* Carries a request out, on a thread of the worker or of disk_now, with no lock held: 0 or a
+     * positive errno.
      * May be called again for the same request after ENOSPC or EDQUOT. */
     int (*run)(struct worker *worker, const struct disk_request *request);
     void (*finish)(struct worker *worker); /* closes what the kind of disk opened */
@@ -47,6 +48,8 @@ void worker_take(struct worker *worker, struct disk_request *request);
 bool worker_busy(struct worker *worker);
 /* Before a new request while nothing else is in flight: writes are held again. */
 void worker_forgive(struct worker *worker);
+/* disk_ops */
+int worker_now(struct disk *disk, const struct disk_request *request);
 void worker_drain(struct disk *disk);
 void worker_retry(struct disk *disk, bool give_up);
 void worker_free(struct disk *disk);

@@ -121,7 +121,7 @@ static struct disk *open_disk(const struct files *files, const json_t *item, boo
     struct disk *disk = raw_open(fd, name ? name : "disk", readonly || overlay, error);
     if (!disk || !overlay)
         return disk;
-    return overlay_open(disk, -1, error);
+    return overlay_open(disk, error);
 }
 
 static bool open_drives(struct drives *to, const struct files *files, bool throwaway,

@@ -272,7 +272,9 @@ static int bad_result(struct disk_request *request, int result)
     return MIN(result, 100);
 }
 
-static const struct raw_io bad_io = { bad_readv, bad_writev, bad_sync, bad_result };
+static const struct raw_io bad_io = {
+    bad_readv, bad_writev, bad_sync, fallocate, ftruncate, bad_result,
+};
 
 static void raw_completes_short_transfers(void)
 {
@@ -389,7 +391,7 @@ static void overlay_keeps_the_base(void)
     struct disk *base = raw_open(fd, "base.img", true, NULL);
     if (way == THREADS)
         raw_use_threads(base);
-    struct disk *disk = overlay_open(base, -1, &error);
+    struct disk *disk = overlay_open(base, &error);
     g_assert_no_error(error);
     g_assert_false(disk->readonly);
     attach(&owner, disk);

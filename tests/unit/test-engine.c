@@ -319,7 +319,9 @@ static int counted_result(struct disk_request *request, int result)
     return (int)++host.syncs == host.fail_at ? -EIO : result;
 }
 
-static const struct raw_io counting_io = { preadv, pwritev, counted_sync, counted_result };
+static const struct raw_io counting_io = {
+    preadv, pwritev, counted_sync, fallocate, ftruncate, counted_result,
+};
 
 /* The kernel tells one of several flushes at once what went wrong: all must hear it. */
 static void flushes_fail_together(void)
@@ -455,7 +457,9 @@ static ssize_t wild_writev(int fd, const struct iovec *iov, int count, off_t off
                       : pwritev(fd, iov, count, offset);
 }
 
-static const struct raw_io wild_io = { wild_readv, wild_writev, fdatasync, wild_result };
+static const struct raw_io wild_io = {
+    wild_readv, wild_writev, fdatasync, fallocate, ftruncate, wild_result,
+};
 
 struct storm {
     struct owner owner;

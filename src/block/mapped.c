@@ -1,0 +1,432 @@
+/* The disk over a format's map; see mapped.h. */
+#include "block/mapped.h"
+
+#include "block/cursor.h"
+#include "block/raw.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { SPANS = 64 /* of a request, in one system call */ };
+
+static struct mapped *of(struct disk *disk)
+{
+    return (struct mapped *)disk;
+}
+
+/* --- reading --------------------------------------------------------------------------------- */
+
+static int read_file(struct mapped *mapped, struct cursor *cursor, uint64_t at, uint64_t length)
+{
+    struct iovec iov[SPANS];
+    int error = 0;
+    size_t n;
+    for (; length && !error; at += n, length -= n) {
+        unsigned count = cursor_take(cursor, length, iov, SPANS, &n);
+        error = raw_move(mapped->file, false, iov, count, at);
+    }
+    return error;
+}
+
+/* The disk below may be shorter than this one. */
+static int read_below(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
+                      uint64_t length)
+{
+    struct disk *below = mapped->below;
+    struct iovec iov[SPANS];
+    int error = 0;
+    size_t n;
+    while (length && below && offset < below->size && !error) {
+        uint64_t there = MIN(length, below->size - offset);
+        unsigned count = cursor_take(cursor, there, iov, SPANS, &n);
+        struct disk_request request = { /* of any bytes, unlike an owner's */
+                                        .op = DISK_READ,
+                                        .at = offset,
+                                        .length = n,
+                                        .iov = iov,
+                                        .iov_count = count
+        };
+        error = below->ops->now(below, &request);
+        offset += n;
+        length -= n;
+    }
+    if (!error)
+        cursor_zero(cursor, length);
+    return error;
+}
+
+static int read_packed(struct mapped *mapped, const struct extent *extent, struct cursor *cursor,
+                       uint64_t offset, uint64_t length)
+{
+    int error = 0;
+    for (uint64_t n; length && !error; offset += n, length -= n) {
+        n = MIN(length, mapped->granule);
+        error = mapped->format->unpack(mapped, extent, offset, mapped->bounce, n);
+        if (!error)
+            cursor_write(cursor, mapped->bounce, n);
+    }
+    return error;
+}
+
+static int read_range(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
+                      uint64_t length)
+{
+    int error = 0;
+    for (uint64_t n; length && !error; offset += n, length -= n) {
+        struct extent extent = { .length = 0 };
+        error = mapped->format->map(mapped, offset, length, &extent);
+        n = MIN(length, extent.length);
+        if (error)
+            break;
+        switch (extent.kind) {
+        case EXTENT_BELOW:
+            error = read_below(mapped, cursor, offset, n);
+            break;
+        case EXTENT_DATA:
+            error = read_file(mapped, cursor, extent.at, n);
+            break;
+        case EXTENT_ZERO:
+            cursor_zero(cursor, n);
+            break;
+        case EXTENT_PACKED:
+            error = read_packed(mapped, &extent, cursor, offset, n);
+            break;
+        }
+    }
+    return error;
+}
+
+int mapped_read(struct mapped *mapped, uint64_t offset, void *to, size_t length)
+{
+    struct iovec iov = { to, length };
+    struct cursor cursor = { &iov, 0 };
+    return length ? read_range(mapped, &cursor, offset, length) : 0;
+}
+
+/* --- writing --------------------------------------------------------------------------------- */
+
+/* A NULL cursor stands for zeros. */
+static int write_file(struct mapped *mapped, struct cursor *cursor, uint64_t at, uint64_t length)
+{
+    struct iovec iov[SPANS];
+    int error = 0;
+    size_t n;
+    if (!cursor)
+        return raw_zero(mapped->file, at, length);
+    for (; length && !error; at += n, length -= n) {
+        unsigned count = cursor_take(cursor, length, iov, SPANS, &n);
+        error = raw_move(mapped->file, true, iov, count, at);
+    }
+    return error;
+}
+
+/* What the guest sees now from `offset` on to the same range in the new place. */
+static int copy_up(struct mapped *mapped, const struct place *place, uint64_t offset,
+                   uint64_t length)
+{
+    struct extent extent = { .length = 0 };
+    int error = 0;
+    if (!length)
+        return 0;
+    if (place->blank) { /* often all of it is zeros, and stays unwritten */
+        error = mapped->format->map(mapped, offset, length, &extent);
+        if (error)
+            return error;
+        bool zeros =
+            extent.kind == EXTENT_ZERO ||
+            (extent.kind == EXTENT_BELOW && (!mapped->below || offset >= mapped->below->size));
+        if (zeros && extent.length >= length)
+            return 0;
+    }
+    uint8_t *copy = g_try_malloc(length); /* less than a granule */
+    if (!copy)
+        return ENOMEM;
+    error = mapped_read(mapped, offset, copy, length);
+    if (!error)
+        error = raw_write(mapped->file, copy, length, place->at + (offset - place->start));
+    g_free(copy);
+    return error;
+}
+
+/* Writes the beginning of a range to where there is no place for it yet; *length becomes what was
+ * written. */
+static int write_new(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
+                     uint64_t *length)
+{
+    struct place place = { .length = 0 };
+    int error = mapped->format->allocate(mapped, offset, *length, &place);
+    if (error)
+        return error;
+    uint64_t end = MIN(place.start + place.length, mapped->worker.disk.size);
+    *length = MIN(*length, end - offset);
+    uint64_t tail = offset + *length;
+    error = copy_up(mapped, &place, place.start, offset - place.start);
+    if (!error && (cursor || !place.blank))
+        error = write_file(mapped, cursor, place.at + (offset - place.start), *length);
+    if (!error)
+        error = copy_up(mapped, &place, tail, end - tail);
+    if (!error)
+        return mapped->format->commit(mapped, &place);
+    mapped->format->cancel(mapped, &place);
+    return error;
+}
+
+static int write_range(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
+                       uint64_t length)
+{
+    int error = 0;
+    for (uint64_t n; length && !error; offset += n, length -= n) {
+        struct extent extent = { .length = 0 };
+        error = mapped->format->map(mapped, offset, length, &extent);
+        n = length;
+        if (error)
+            break;
+        if (extent.kind == EXTENT_DATA && extent.writable) {
+            n = MIN(length, extent.length);
+            error = write_file(mapped, cursor, extent.at, n);
+        } else {
+            error = write_new(mapped, cursor, offset, &n);
+        }
+    }
+    return error;
+}
+
+/* Zeros, or a discard: whole granules by the format; of others a discard is a hint not taken. */
+static int zero_range(struct mapped *mapped, uint64_t offset, uint64_t length, bool discard)
+{
+    uint64_t granule = mapped->granule, end = offset + length;
+    uint64_t first = (offset + granule - 1) / granule * granule;
+    uint64_t last = end == mapped->worker.disk.size ? end : end / granule * granule;
+    int error = ENOTSUP;
+    if (first < last && mapped->format->zero)
+        error = mapped->format->zero(mapped, first, last - first, discard);
+    if (discard)
+        return error == ENOTSUP ? 0 : error;
+    if (error)
+        return error == ENOTSUP ? write_range(mapped, NULL, offset, length) : error;
+    error = write_range(mapped, NULL, offset, first - offset);
+    return error ? error : write_range(mapped, NULL, last, end - last);
+}
+
+/* --- on the thread --------------------------------------------------------------------------- */
+
+static int flush(struct mapped *mapped)
+{
+    if (mapped->worker.disk.readonly)
+        return 0;
+    return mapped->format->flush ? mapped->format->flush(mapped) : raw_sync(mapped->file);
+}
+
+static int carry_out(struct mapped *mapped, const struct disk_request *request)
+{
+    struct cursor cursor = { request->iov, 0 };
+    uint64_t at = request->at, length = request->length;
+    switch (request->op) {
+    case DISK_READ:
+        return read_range(mapped, &cursor, at, length);
+    case DISK_WRITE:
+        return write_range(mapped, &cursor, at, length);
+    case DISK_DISCARD:
+    case DISK_WRITE_ZEROES:
+        return zero_range(mapped, at, length, request->op == DISK_DISCARD);
+    case DISK_FLUSH:
+        return flush(mapped);
+    }
+    return EINVAL;
+}
+
+static int mapped_run(struct worker *worker, const struct disk_request *request)
+{
+    struct mapped *mapped = (struct mapped *)worker;
+    g_mutex_lock(&mapped->work);
+    int error = carry_out(mapped, request);
+    g_mutex_unlock(&mapped->work);
+    return error;
+}
+
+void mapped_lock(struct mapped *mapped)
+{
+    if (mapped->worker.disk.lock)
+        g_mutex_lock(mapped->worker.disk.lock);
+}
+
+void mapped_unlock(struct mapped *mapped)
+{
+    if (mapped->worker.disk.lock)
+        g_mutex_unlock(mapped->worker.disk.lock);
+}
+
+/* An age ends when all that began in the one before are through. */
+static void grow_older(struct mapped *mapped)
+{
+    if (!mapped->flights[!(mapped->age & 1)])
+        mapped->age++;
+}
+
+uint64_t mapped_age(struct mapped *mapped)
+{
+    return mapped->age; /* changed with `work` held */
+}
+
+bool mapped_settled(struct mapped *mapped, uint64_t stamp)
+{
+    mapped_lock(mapped);
+    for (unsigned i = 0; i < 2 && mapped->age < stamp + 2; i++)
+        grow_older(mapped);
+    mapped_unlock(mapped);
+    return mapped->age >= stamp + 2;
+}
+
+/* --- the disk's operations, with the owner's lock held ---------------------------------------- */
+
+static void pass_full(void *opaque, struct disk *disk, int error)
+{
+    struct disk *upper = opaque;
+    (void)disk;
+    if (upper->full)
+        upper->full(upper->full_opaque, upper, error);
+}
+
+/* The disks below have the same owner. */
+static void attach(struct mapped *mapped)
+{
+    struct disk *disk = &mapped->worker.disk, *lower[] = { mapped->file, mapped->below };
+    for (unsigned i = 0; i < G_N_ELEMENTS(lower); i++)
+        if (lower[i]) {
+            disk_attach(lower[i], disk->lock, disk->loop);
+            disk_set_full(lower[i], disk->full ? pass_full : NULL, disk);
+        }
+    mapped->attached = true;
+}
+
+static bool go_fast(struct mapped *mapped, struct disk_request *request)
+{
+    struct extent extent;
+    struct disk *below = mapped->below;
+    if (request->op > DISK_WRITE || request->error ||
+        !mapped->format->peek(mapped, request->at, request->length, &extent) ||
+        extent.length < request->length)
+        return false;
+    if (extent.kind == EXTENT_DATA && (request->op == DISK_READ || extent.writable)) {
+        request->at = extent.at;
+        request->tally = &mapped->flights[mapped->age & 1];
+        ++*request->tally;
+        mapped->file->ops->submit(mapped->file, request);
+        return true;
+    }
+    if (extent.kind == EXTENT_BELOW && request->op == DISK_READ && below &&
+        request->at + request->length <= below->size) {
+        below->ops->submit(below, request);
+        return true;
+    }
+    return false;
+}
+
+_Static_assert(DISK_READ == 0 && DISK_WRITE == 1, "go_fast");
+
+static void mapped_submit(struct disk *disk, struct disk_request *request)
+{
+    struct mapped *mapped = of(disk);
+    if (!mapped->attached)
+        attach(mapped);
+    if (go_fast(mapped, request))
+        return;
+    if (request->op == DISK_FLUSH && !request->error && !disk->readonly && !mapped->dirty &&
+        !worker_busy(&mapped->worker)) {
+        mapped->file->ops->submit(mapped->file, request);
+        return;
+    }
+    worker_forgive(&mapped->worker);
+    worker_take(&mapped->worker, request);
+}
+
+static void mapped_kick(struct disk *disk)
+{
+    struct mapped *mapped = of(disk);
+    disk_kick(mapped->file);
+    if (mapped->below)
+        disk_kick(mapped->below);
+}
+
+static bool mapped_poll(struct disk *disk)
+{
+    struct mapped *mapped = of(disk);
+    bool below = mapped->below && disk_poll(mapped->below);
+    return disk_poll(mapped->file) || below;
+}
+
+static bool mapped_busy(struct disk *disk)
+{
+    struct mapped *mapped = of(disk);
+    return worker_busy(&mapped->worker) || mapped->file->ops->busy(mapped->file) ||
+           (mapped->below && mapped->below->ops->busy(mapped->below));
+}
+
+/* What is done may lead to new requests, which take any way. */
+static void mapped_drain(struct disk *disk)
+{
+    struct mapped *mapped = of(disk);
+    bool busy = disk->lock && mapped->attached;
+    while (busy) {
+        worker_drain(disk);
+        disk_drain(mapped->below);
+        disk_drain(mapped->file);
+        g_mutex_lock(disk->lock);
+        busy = mapped_busy(disk);
+        g_mutex_unlock(disk->lock);
+    }
+}
+
+static void mapped_retry(struct disk *disk, bool give_up)
+{
+    struct mapped *mapped = of(disk);
+    worker_retry(disk, give_up);
+    if (mapped->file->ops->retry)
+        mapped->file->ops->retry(mapped->file, give_up);
+}
+
+static void mapped_free(struct disk *disk)
+{
+    mapped_retry(disk, true);
+    mapped_drain(disk);
+    worker_free(disk);
+}
+
+static void mapped_finish(struct worker *worker)
+{
+    struct mapped *mapped = (struct mapped *)worker;
+    if (mapped->format->close)
+        mapped->format->close(mapped);
+    disk_free(mapped->file);
+    disk_free(mapped->below);
+    g_free(mapped->bounce);
+    g_mutex_clear(&mapped->work);
+}
+
+static const struct disk_ops mapped_ops = {
+    .submit = mapped_submit,
+    .kick = mapped_kick,
+    .poll = mapped_poll,
+    .busy = mapped_busy,
+    .now = worker_now,
+    .drain = mapped_drain,
+    .free = mapped_free,
+    .retry = mapped_retry,
+};
+
+bool mapped_init(struct mapped *mapped, const struct mapped_format *format, const char *name,
+                 struct disk *file, struct disk *below, uint64_t granule)
+{
+    mapped->bounce = g_try_malloc(granule);
+    if (!mapped->bounce)
+        return false;
+    worker_init(&mapped->worker, name, 1, mapped_run, mapped_finish);
+    mapped->worker.disk.ops = &mapped_ops;
+    mapped->worker.disk.identity = g_strdup(file->identity);
+    mapped->format = format;
+    mapped->file = file;
+    mapped->below = below;
+    mapped->granule = granule;
+    g_mutex_init(&mapped->work);
+    return true;
+}

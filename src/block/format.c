@@ -1,0 +1,61 @@
+/* The table of image formats; see format.h. */
+#include "block/format.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct format *const formats[] = { NULL };
+
+static struct disk *open_raw(const struct format_parts *parts, GError **error)
+{
+    (void)error;
+    return parts->file;
+}
+
+const struct format raw_format = {
+    .name = "raw",
+    .what = "a raw disk image",
+    .written = true,
+    .open = open_raw,
+};
+
+void format_link_free(void *data)
+{
+    struct format_link *link = data;
+    g_free(link->name);
+    g_free(link->format);
+    g_free(link);
+}
+
+const struct format *format_named(const char *name)
+{
+    for (unsigned i = 0; formats[i]; i++)
+        if (!strcmp(formats[i]->name, name))
+            return formats[i];
+    return strcmp(name, raw_format.name) ? NULL : &raw_format;
+}
+
+static bool read_at(int fd, void *to, size_t size, uint64_t offset)
+{
+    ssize_t n;
+    do
+        n = pread(fd, to, size, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n >= 0;
+}
+
+const struct format *format_probe(int fd)
+{
+    struct format_head head = { .size = 0 };
+    off_t end = lseek(fd, 0, SEEK_CUR), size = lseek(fd, 0, SEEK_END);
+    if (size < 0 || lseek(fd, end, SEEK_SET) < 0 || !read_at(fd, head.head, FORMAT_HEAD, 0))
+        return NULL;
+    head.size = (uint64_t)size;
+    if (size >= SECTOR && !read_at(fd, head.tail, SECTOR, head.size - SECTOR))
+        return NULL;
+    for (unsigned i = 0; formats[i]; i++)
+        if (formats[i]->probe(&head))
+            return formats[i];
+    return &raw_format;
+}

@@ -1,0 +1,51 @@
+/* Image formats: which there are, what other files an image needs, and how it becomes a disk.
+ *
+ * A format is one entry of the table in format.c, and a file of its own that defines it (qcow2.c
+ * ...). What an image contains is hostile: sizes, counts and offsets are judged before they are
+ * used, tables that are kept in memory are bounded, and nothing is opened by name here. */
+#pragma once
+#include "block/disk.h"
+
+/* The beginning of a file and its last sector, as far as there are any; zeros otherwise. */
+enum { FORMAT_HEAD = 1024 };
+struct format_head {
+    uint8_t head[FORMAT_HEAD], tail[SECTOR];
+    uint64_t size; /* of the file, bytes */
+};
+
+/* Another file that an image names. */
+struct format_link {
+    char *name;   /* as it stands in the image: any bytes but 0 */
+    char *format; /* as hv's formats are called; NULL: the image does not say */
+    bool below;   /* the disk that it lies on; otherwise one of its own parts, in their order */
+};
+void format_link_free(void *link); /* a GDestroyNotify */
+
+/* What becomes a disk. It owns all of them from then on; on failure they stay the caller's. */
+struct format_parts {
+    const char *name;   /* for messages */
+    struct disk *file;  /* raw.c; readonly when the disk shall be */
+    struct disk *below; /* readonly; NULL: none */
+    struct disk *const *part;
+    unsigned part_count;
+};
+
+struct format {
+    const char *name; /* "qcow2": as users write it in format= */
+    const char *what; /* "a qcow2 disk image" */
+    bool written;     /* else only readonly disks can be had */
+    bool (*probe)(const struct format_head *head);
+    /* Adds a struct format_link for each file that it needs. NULL: none ever. `file` is raw.c's. */
+    bool (*links)(struct disk *file, const char *name, GPtrArray *links, GError **error);
+    struct disk *(*open)(const struct format_parts *parts, GError **error);
+};
+
+/* All formats but raw, which is what no other is; NULL at the end. */
+extern const struct format *const formats[];
+extern const struct format raw_format;
+
+/* The format with that name, "raw" too; NULL. */
+const struct format *format_named(const char *name);
+/* What a file looks like: raw_format when like nothing else; NULL with errno when it cannot be
+ * read. The file position stays. */
+const struct format *format_probe(int fd);

@@ -134,6 +134,7 @@ done 2>&1 | except "$mutable" 2>&1 | report 'no mutable data of file scope'
 # Calls that end the process, write to the terminal, allocate or lock have no place where a guest
 # can reach: all of src/devices and src/block.
 calls="
+src/block/chain.c:g_malloc0 runs before there is a guest
 src/block/image.c:g_strdup_printf runs in hv, before there is a guest
 src/block/mapped.c:g_mutex_lock around work on its thread; the owner's, to change its map and to drain
 src/block/overlay.c:g_malloc0 when it is opened

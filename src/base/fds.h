@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 /* The most descriptors beside one message; the kernel's own limit (SCM_MAX_FD) is 253. */
-enum { FDS_MAX = 64 };
+enum { FDS_MAX = 192 };
 
 /* Sends `length` (at least 1) bytes with `count` descriptors. On a socket that keeps messages apart
  * the message goes whole or not at all; on a stream, the rest of a message that went in part is

@@ -36,6 +36,15 @@ const struct format *format_named(const char *name)
     return strcmp(name, raw_format.name) ? NULL : &raw_format;
 }
 
+char *format_names(void)
+{
+    GString *text = g_string_new(NULL);
+    g_string_append_printf(text, "\"%s\"", raw_format.name);
+    for (unsigned i = 0; formats[i]; i++)
+        g_string_append_printf(text, "%s\"%s\"", formats[i + 1] ? ", " : " or ", formats[i]->name);
+    return g_string_free(text, FALSE);
+}
+
 static bool read_at(int fd, void *to, size_t size, uint64_t offset)
 {
     ssize_t n;

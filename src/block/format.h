@@ -46,6 +46,8 @@ extern const struct format raw_format;
 
 /* The format with that name, "raw" too; NULL. */
 const struct format *format_named(const char *name);
+/* All names, as a sentence has them: "raw", "qcow2" or "vdi". */
+char *format_names(void);
 /* What a file looks like: raw_format when like nothing else; NULL with errno when it cannot be
  * read. The file position stays. */
 const struct format *format_probe(int fd);

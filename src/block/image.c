@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "block/disk.h"
+#include "block/format.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,6 +101,13 @@ static void probe_content(int fd, struct image_info *info)
 {
     uint8_t head[HEAD], footer[VHD_FOOTER];
     size_t n = read_at(fd, head, sizeof head, 0);
+    info->format = format_probe(fd);
+    if (info->format && info->format != &raw_format) {
+        set(info, IMAGE_DISK, info->format->what, NULL);
+        info->bootable = true; /* for all that is known */
+        return;
+    }
+    info->format = &raw_format;
     for (const struct magic *m = magics; m->bytes; m++)
         if (has(head, n, m->offset, m->bytes, m->length)) {
             set(info, m->kind, m->what, m->advice);
@@ -131,7 +139,7 @@ bool image_probe(int fd, const char *path, struct image_info *info, GError **err
 {
     struct stat st;
     uint8_t byte;
-    *info = (struct image_info){ .kind = IMAGE_OTHER };
+    *info = (struct image_info){ .kind = IMAGE_OTHER, .format = &raw_format };
     if (fstat(fd, &st) < 0)
         return hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
     if (S_ISDIR(st.st_mode)) {
@@ -240,21 +248,4 @@ bool image_lock(int fd, const char *path, bool exclusive, const char *machines, 
     return hv_fail(error, HV_WRONG_STATE,
                    "%s is in use by %s%s: stop that one first, or work on a copy", path,
                    name ? "machine " : "another machine or program", name ? name : "");
-}
-
-int image_open(const char *path, bool readonly, bool as_is, const char *machines, GError **error)
-{
-    struct image_info info;
-    /* Not to wait for the other end of a pipe; for what can be an image it means nothing. */
-    int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        hv_fail(error, HV_FAILED, "%s: %s%s", path, g_strerror(errno),
-                errno == EACCES && !readonly ? "; --throwaway or readonly needs no writing" : "");
-        return -1;
-    }
-    if (image_probe(fd, path, &info, error) && (as_is || image_usable(&info, path, error)) &&
-        image_lock(fd, path, !readonly, machines, error))
-        return fd;
-    close(fd);
-    return -1;
 }

@@ -6,22 +6,24 @@
 #include <stdint.h>
 
 struct disk;
+struct format;
 
 enum image_kind {
     IMAGE_BLANK,   /* a disk without a boot sector */
     IMAGE_DISK,    /* a disk with a boot sector or a partition table */
     IMAGE_CD,      /* ISO 9660 or UDF, hybrid images included */
     IMAGE_KERNEL,  /* a Linux kernel or an ELF file: not a disk */
-    IMAGE_FOREIGN, /* a disk in another program's format, or packed: not usable as it is */
+    IMAGE_FOREIGN, /* a disk in a format that hv does not know, or packed: not usable as it is */
     IMAGE_OTHER,   /* no disk at all: empty, a directory, text, too small */
 };
 
 struct image_info {
     enum image_kind kind;
-    bool bootable;      /* it has a boot sector, a GPT, or an El Torito boot record */
-    bool device;        /* a block device */
-    uint64_t size;      /* bytes */
-    const char *what;   /* "a qcow2 disk image" */
+    bool bootable;               /* it has a boot sector, a GPT, or an El Torito boot record */
+    bool device;                 /* a block device */
+    const struct format *format; /* block/format.h; raw for all that is none */
+    uint64_t size;               /* of the file, bytes */
+    const char *what;            /* "a qcow2 disk image" */
     const char *advice; /* what to do, where `kind` cannot be used as a disk; else NULL. In it, IN
                            stands for the image's path. */
 };
@@ -39,12 +41,8 @@ bool image_usable(const struct image_info *info, const char *path, GError **erro
  * locks of this kind have no owner to ask for. */
 bool image_lock(int fd, const char *path, bool exclusive, const char *machines, GError **error);
 
-/* Opens an image as a disk or CD: image_probe, image_usable (unless it is taken `as_is`, whatever
- * it contains) and image_lock. `readonly` ones are shared. The descriptor, -1 with an error. */
-int image_open(const char *path, bool readonly, bool as_is, const char *machines, GError **error);
-
 /* What a running machine writes into the file "images" of its directory, one line for each image
- * it uses, so that image_lock can name it. */
+ * it uses, so that image_lock can name it. A disk of several files has a line for each. */
 char *image_identity(int fd);
 /* Writes that file anew when the disks of the machine have changed; -1: there is none. */
 void image_write_list(int fd, struct disk *const disks[], unsigned count);

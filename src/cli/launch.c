@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 #include "base/fds.h"
+#include "block/chain.h"
+#include "block/format.h"
 #include "block/image.h"
 #include "cli/cli.h"
 #include "cli/network.h"
@@ -20,6 +22,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { OTHER_FILES = 64 /* that are no disks; more than there are */ };
 
 struct launch {
     struct config *config;
@@ -43,7 +47,7 @@ static const char *const firmware_dirs[] = {
 /* Takes over fd; -1 with the error for a room that is full. */
 static int add_fd(struct launch *launch, int fd)
 {
-    g_assert(launch->count < FDS_MAX); /* our own files: at most 6 disks and a dozen others */
+    g_assert(launch->count < FDS_MAX); /* those of disks leave room for the others */
     launch->fds[launch->count] = fd;
     return (int)launch->count++;
 }
@@ -172,19 +176,59 @@ char *launch_shown_name(const char *path)
     return g_utf8_make_valid(base, -1); /* file names are bytes, JSON is not */
 }
 
+/* The files of an image for hv-vmm; NULL with an error. */
+static json_t *describe_chain(struct launch *launch, struct chain *chain, GError **error)
+{
+    if (launch->count + OTHER_FILES >= FDS_MAX) {
+        hv_fail(error, HV_USAGE, "%s: the disks have too many files (%d)", chain->name,
+                FDS_MAX - OTHER_FILES);
+        return NULL;
+    }
+    g_autofree char *shown = launch_shown_name(chain->path);
+    json_t *item = json_pack("{s:i, s:s, s:s}", "fd", add_fd(launch, chain->fd), "name", shown,
+                             "format", chain->format->name);
+    chain->fd = -1; /* the launch's */
+    if (chain->below)
+        json_object_set_new(item, "below", describe_chain(launch, chain->below, error));
+    bool ok = !chain->below || json_object_get(item, "below");
+    for (guint i = 0; ok && i < chain->parts->len; i++) {
+        json_t *part = describe_chain(launch, g_ptr_array_index(chain->parts, i), error);
+        json_t *parts = json_object_get(item, "parts");
+        if (!parts)
+            json_object_set_new(item, "parts", parts = json_array());
+        ok = part && json_array_append_new(parts, part) == 0;
+    }
+    if (ok)
+        return item;
+    json_decref(item);
+    return NULL;
+}
+
 static bool open_drive(struct launch *launch, const struct drive *drive, GError **error)
 {
-    bool readonly = drive->readonly, shared = readonly || launch->config->throwaway;
-    int fd = image_open(drive->file, shared, drive->format, launch->root, error);
-    if (fd < 0)
+    const struct chain_rules rules = {
+        .readonly = drive->readonly || launch->config->throwaway,
+        .format = drive->format,
+        .machines = launch->root,
+        .allowed = drive->backing,
+        .trusted = launch->config->trust_backing,
+    };
+    g_autoptr(image_chain) chain = chain_open(drive->file, &rules, error);
+    if (!chain)
         return false;
-    g_autofree char *identity = image_identity(fd);
-    g_string_append_printf(launch->images, "%s\n", identity);
-    g_autofree char *shown = launch_shown_name(drive->file);
-    json_array_append_new(launch->disks,
-                          json_pack("{s:i, s:s, s:s, s:b, s:b}", "fd", add_fd(launch, fd), "bus",
-                                    drive->bus, "name", shown, "readonly", (int)readonly, "cd",
-                                    (int)drive->cd));
+    if (!chain->format->written && !rules.readonly)
+        return hv_fail(error, HV_USAGE,
+                       "%s is %s, which hv does not write: --throwaway or readonly works on it, "
+                       "hv image convert makes another of it",
+                       drive->file, chain->format->what);
+    g_autofree char *identities = chain_identities(chain);
+    g_string_append_printf(launch->images, "%s\n", identities);
+    json_t *item = describe_chain(launch, chain, error);
+    if (!item)
+        return false;
+    json_object_update_new(item, json_pack("{s:s, s:b, s:b}", "bus", drive->bus, "readonly",
+                                           (int)drive->readonly, "cd", (int)drive->cd));
+    json_array_append_new(launch->disks, item);
     return true;
 }
 

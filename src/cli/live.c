@@ -1,6 +1,7 @@
 /* The small verbs for machines that run: list, info, stop, send, set, eject, open; and devices. */
 #include "base/error.h"
-#include "block/image.h"
+#include "block/chain.h"
+#include "block/format.h"
 #include "bus/device.h"
 #include "cli/cli.h"
 #include "cli/launch.h"
@@ -137,13 +138,14 @@ static int set_cd(const char *name, const char *file)
         return call(name, "set", json_pack("{s:n}", "cd"), false);
     GError *error = NULL;
     g_autofree char *machines = machines_dir(&error);
-    int fd = machines ? image_open(file, true, false, machines, &error) : -1;
-    if (fd < 0)
+    const struct chain_rules rules = { .readonly = true, .machines = machines };
+    g_autoptr(image_chain) chain = machines ? chain_open(file, &rules, &error) : NULL;
+    if (chain && chain->format != &raw_format)
+        hv_fail(&error, HV_USAGE, "%s is %s: a CD is a raw image", file, chain->format->what);
+    if (error)
         return cli_fail(error);
     g_autofree char *shown = launch_shown_name(file);
-    int status = call_with(name, "set", json_pack("{s:s}", "cd", shown), fd, false);
-    close(fd);
-    return status;
+    return call_with(name, "set", json_pack("{s:s}", "cd", shown), chain->fd, false);
 }
 
 static int set_memory(const char *name, const char *value)

@@ -69,10 +69,9 @@ static bool resolve_image(struct config *config, GError **error)
     if (!ok || !image_usable(&info, config->image, error))
         return false;
     bool cd = info.kind == IMAGE_CD;
-    struct drive *drive = g_new0(struct drive, 1);
-    drive->file = g_strdup(config->image);
+    struct drive *drive = drive_new(config->image, cd);
     drive->bus = cd ? g_strdup("ahci") : NULL;
-    drive->cd = drive->readonly = cd;
+    drive->readonly = cd;
     g_ptr_array_insert(cd ? config->cdroms : config->disks, 0, drive);
     if (cd && !config->boot)
         config->boot = g_strdup("cd,disk");

@@ -2,6 +2,7 @@
 #include "machine/config.h"
 
 #include "base/error.h"
+#include "block/format.h"
 #include "memory/guest.h"
 
 #include <string.h>
@@ -15,7 +16,8 @@ const struct setting config_settings[] = {
       MIB, 1024 * GIB },
     { "cpus", 'c', SETTING_UINT, AT(cpus), "N", "virtual CPUs (the host's, at most 4)", 1, 64 },
     { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
-    { "disk", 0, SETTING_DRIVE, AT(disks), "FILE[,bus=ahci|virtio|nvme][,format=raw][,readonly]",
+    { "disk", 0, SETTING_DRIVE, AT(disks),
+      "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,readonly]",
       "another hard disk (repeatable)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
     { "boot", 0, SETTING_STRING, AT(boot), "disk,cd,net", "what to boot from, in this order" },
@@ -41,6 +43,8 @@ const struct setting config_settings[] = {
       "one more device (repeatable; hv devices lists them)" },
     { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },
     { "throwaway", 0, SETTING_BOOL, AT(throwaway), NULL, "writes to the disks vanish at the end" },
+    { "trust-backing", 0, SETTING_BOOL, AT(trust_backing), NULL,
+      "disk images may lie on any file that they name" },
     { "hpet", 0, SETTING_BOOL, AT(hpet), NULL, "give the machine an HPET" },
     { "cid", 0, SETTING_UINT, AT(cid), "N",
       "the guest's address on its virtio socket (from the machine's name)", 3, UINT32_MAX - 1 },
@@ -55,7 +59,17 @@ static void drive_free(void *data)
     g_free(drive->file);
     g_free(drive->bus);
     g_free(drive->format);
+    g_ptr_array_unref(drive->backing);
     g_free(drive);
+}
+
+struct drive *drive_new(const char *file, bool cd)
+{
+    struct drive *drive = g_new0(struct drive, 1);
+    drive->file = g_strdup(file);
+    drive->backing = g_ptr_array_new_with_free_func(g_free);
+    drive->cd = cd;
+    return drive;
 }
 
 struct config *config_new(void)
@@ -134,7 +148,7 @@ static bool set_bool(const struct setting *s, const char *value, bool *to, GErro
 
 static bool drive_option(const char *option, struct drive *drive, const char *word, GError **error)
 {
-    static const char *const known[] = { "bus", "format", "readonly", NULL };
+    static const char *const known[] = { "backing", "bus", "format", "readonly", NULL };
     const char *equals = strchr(word, '=');
     g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
     if (!strcmp(key, "readonly")) {
@@ -153,10 +167,18 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         return true;
     }
     if (!strcmp(key, "format")) {
-        if (!equals || strcmp(equals + 1, "raw"))
-            return hv_fail(error, HV_USAGE, "--%s: %s: \"raw\" is what there is", option, word);
+        if (!equals || !format_named(equals + 1)) {
+            g_autofree char *names = format_names();
+            return hv_fail(error, HV_USAGE, "--%s: %s: %s is what there is", option, word, names);
+        }
         g_free(drive->format);
         drive->format = g_strdup(equals + 1);
+        return true;
+    }
+    if (!strcmp(key, "backing")) {
+        if (!equals || !equals[1])
+            return hv_fail(error, HV_USAGE, "--%s: backing: a file name is wanted", option);
+        g_ptr_array_add(drive->backing, g_strdup(equals + 1));
         return true;
     }
     const char *near = hv_nearest(key, known);
@@ -168,10 +190,8 @@ static bool add_drive(const char *option, GPtrArray *drives, const char *value, 
                       GError **error)
 {
     g_auto(GStrv) words = g_strsplit(value, ",", -1);
-    struct drive *drive = g_new0(struct drive, 1);
-    drive->file = g_strdup(words[0] ? words[0] : "");
+    struct drive *drive = drive_new(words[0] ? words[0] : "", cd);
     drive->bus = cd ? g_strdup("ahci") : NULL; /* of a disk: what the guest has drivers for */
-    drive->cd = cd;
     drive->readonly = cd;
     g_ptr_array_add(drives, drive);
     for (char **word = words[0] ? words + 1 : words; *word; word++)
@@ -211,23 +231,25 @@ static json_t *string_to_json(const char *bytes)
     return text ? json_string(text) : NULL;
 }
 
-static json_t *drives_to_json(const GPtrArray *drives)
-{
-    json_t *array = json_array();
-    for (guint i = 0; i < drives->len; i++) {
-        const struct drive *d = g_ptr_array_index(drives, i);
-        json_array_append_new(array, json_pack("{s:o, s:s*, s:s*, s:b}", "file",
-                                               string_to_json(d->file), "bus", d->bus, "format",
-                                               d->format, "readonly", d->readonly));
-    }
-    return array;
-}
-
 static json_t *list_to_json(const GPtrArray *list)
 {
     json_t *array = json_array();
     for (guint i = 0; i < list->len; i++)
         json_array_append_new(array, string_to_json(g_ptr_array_index(list, i)));
+    return array;
+}
+
+static json_t *drives_to_json(const GPtrArray *drives)
+{
+    json_t *array = json_array();
+    for (guint i = 0; i < drives->len; i++) {
+        const struct drive *d = g_ptr_array_index(drives, i);
+        json_t *backing = d->backing->len ? list_to_json(d->backing) : NULL;
+        json_array_append_new(array,
+                              json_pack("{s:o, s:s*, s:s*, s:b, s:o*}", "file",
+                                        string_to_json(d->file), "bus", d->bus, "format", d->format,
+                                        "readonly", d->readonly, "backing", backing));
+    }
     return array;
 }
 
@@ -272,12 +294,10 @@ static bool drives_from_json(GPtrArray *drives, const json_t *array, bool cd)
         if (json_unpack(item, "{s:s, s?s, s?s, s:b}", "file", &file, "bus", &bus, "format", &format,
                         "readonly", &readonly))
             return false;
-        struct drive *drive = g_new0(struct drive, 1);
-        drive->file = g_strdup(file);
+        struct drive *drive = drive_new(file, cd);
         drive->bus = g_strdup(bus);
         drive->format = g_strdup(format);
         drive->readonly = readonly;
-        drive->cd = cd;
         g_ptr_array_add(drives, drive);
     }
     return true;

@@ -6,11 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A drive as the user asked for it: FILE[,bus=ahci|virtio|nvme][,format=raw][,readonly]. */
+/* A drive as the user asked for it: FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE]...
+ * [,readonly]. */
 struct drive {
     char *file;
     char *bus;    /* "ahci", "virtio", "nvme"; NULL: not yet decided */
-    char *format; /* "raw" */
+    char *format; /* of block/format.h; NULL: what the file looks like */
+    GPtrArray
+        *backing; /* of char *: files that the image may lie on; NULL: none but its own folder's */
     bool readonly;
     bool cd;
 };
@@ -30,7 +33,7 @@ struct config {
     GPtrArray *initrds; /* char *: FILE, with multiboot FILE ARGUMENTS */
     char *append;
     bool multiboot;
-    bool headless, throwaway, hpet;
+    bool headless, throwaway, trust_backing, hpet;
     char *net;          /* what the network card leads to: machine/nic.h */
     GPtrArray *publish; /* char *: published ports, [ADDRESS:]HOST:GUEST[/udp] */
     char *serial;       /* stdio, pty, none or a file */
@@ -59,6 +62,7 @@ struct setting {
 };
 extern const struct setting config_settings[]; /* ends with a NULL name */
 
+struct drive *drive_new(const char *file, bool cd); /* of a GPtrArray of drives, which frees it */
 struct config *config_new(void);
 void config_free(struct config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(settings, config_free)

@@ -9,8 +9,9 @@
 #include "base/error.h"
 #include "base/fds.h"
 #include "base/log.h"
+#include "block/chain.h"
+#include "block/format.h"
 #include "block/overlay.h"
-#include "block/raw.h"
 #include "boot/direct.h"
 #include "bus/host-socket.h"
 #include "machine/control.h"
@@ -111,14 +112,41 @@ static GBytes *read_rom(int fd, enum rom_kind kind)
     return g_bytes_new_with_free_func(pages->start, shown, unmap, pages);
 }
 
+/* The files of an image; NULL when the description is wrong. */
+static struct chain *chain_from(const struct files *files, const json_t *item)
+{
+    const char *name = json_string_value(json_object_get(item, "name"));
+    const char *format = json_string_value(json_object_get(item, "format"));
+    const json_t *below = json_object_get(item, "below");
+    int fd = file_of(files, json_object_get(item, "fd"));
+    if (fd < 0 || !name || !format || !format_named(format))
+        return NULL;
+    g_autoptr(image_chain) chain = chain_new(fd, name, format_named(format));
+    if (below && !(chain->below = chain_from(files, below)))
+        return NULL;
+    size_t i;
+    json_t *part;
+    json_array_foreach(json_object_get(item, "parts"), i, part)
+    {
+        struct chain *next = chain_from(files, part);
+        if (!next)
+            return NULL;
+        g_ptr_array_add(chain->parts, next);
+    }
+    return g_steal_pointer(&chain);
+}
+
 static struct disk *open_disk(const struct files *files, const json_t *item, bool throwaway,
                               GError **error)
 {
-    int fd = file_of(files, json_object_get(item, "fd"));
-    const char *name = json_string_value(json_object_get(item, "name"));
+    g_autoptr(image_chain) chain = chain_from(files, item);
     bool readonly = json_is_true(json_object_get(item, "readonly"));
     bool overlay = throwaway && !readonly;
-    struct disk *disk = raw_open(fd, name ? name : "disk", readonly || overlay, error);
+    if (!chain) {
+        hv_fail(error, HV_USAGE, "the machine's description: a disk is wrong");
+        return NULL;
+    }
+    struct disk *disk = chain_disk(chain, readonly || overlay, error);
     if (!disk || !overlay)
         return disk;
     return overlay_open(disk, error);

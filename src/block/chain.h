@@ -1,0 +1,48 @@
+/* An image with all files that it needs: its parts, and the images it lies on.
+ *
+ * hv opens all of them, by rules that keep an image from naming files that its user did not mean;
+ * hv-vmm gets descriptors and formats, and makes the disk of them. Tools do both. */
+#pragma once
+#include <glib.h>
+#include <stdbool.h>
+
+struct disk;
+struct format;
+
+enum {
+    CHAIN_DEPTH = 32,  /* images that lie on each other */
+    CHAIN_FILES = 128, /* in all */
+};
+
+/* One file of it, and what hangs on that. */
+struct chain {
+    int fd;
+    char *name; /* for messages */
+    char *path; /* where hv found it; NULL in hv-vmm */
+    const struct format *format;
+    struct chain *below; /* NULL: none */
+    GPtrArray *parts;    /* of struct chain */
+};
+
+struct chain_rules {
+    bool readonly;            /* the image itself; what it lies on always is */
+    const char *format;       /* what it is; NULL: what it looks like */
+    const char *machines;     /* see image_lock */
+    const GPtrArray *allowed; /* of char *: files that it may lie on wherever they are; or NULL */
+    bool trusted;             /* may lie on any file, and need not say in which format that is */
+};
+
+/* Opens and locks all of it. NULL with an error that says what to do. */
+struct chain *chain_open(const char *path, const struct chain_rules *rules, GError **error);
+
+/* One file of a chain that others opened; it owns fd from then on. */
+struct chain *chain_new(int fd, const char *name, const struct format *format);
+void chain_free(struct chain *chain);
+typedef struct chain image_chain; /* for g_autoptr */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(image_chain, chain_free)
+
+/* Of the file and all that hang on it: a line for each identity (block/image.h). */
+char *chain_identities(const struct chain *chain);
+
+/* The disk. It takes the descriptors, also when it fails; the chain is still to be freed. */
+struct disk *chain_disk(struct chain *chain, bool readonly, GError **error);

@@ -136,6 +136,7 @@ done 2>&1 | except "$mutable" 2>&1 | report 'no mutable data of file scope'
 calls="
 src/block/chain.c:g_malloc0 runs before there is a guest
 src/block/image.c:g_strdup_printf runs in hv, before there is a guest
+src/block/copy.c:g_malloc for tools only
 src/block/mapped.c:g_mutex_lock around work on its thread; the owner's, to change its map and to drain
 src/block/overlay.c:g_malloc0 when it is opened
 src/block/raw.c:g_malloc0 when it is opened

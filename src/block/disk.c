@@ -22,6 +22,34 @@ int disk_now(struct disk *disk, const struct disk_request *request)
     return error ? error : disk->ops->now(disk, &copy);
 }
 
+static int transfer(struct disk *disk, enum disk_op op, void *data, uint64_t length,
+                    uint64_t offset)
+{
+    struct iovec iov = { data, length };
+    struct disk_request request = {
+        .op = op, .offset = offset, .length = length, .iov = &iov, .iov_count = 1
+    };
+    return disk_now(disk, &request);
+}
+
+int disk_read(struct disk *disk, void *to, uint64_t length, uint64_t offset)
+{
+    return transfer(disk, DISK_READ, to, length, offset);
+}
+
+int disk_write(struct disk *disk, const void *from, uint64_t length, uint64_t offset)
+{
+    return transfer(disk, DISK_WRITE, (void *)(uintptr_t)from, length, offset);
+}
+
+int disk_piece(struct disk *disk, uint64_t offset, uint64_t length, struct disk_piece *piece)
+{
+    *piece = (struct disk_piece){ .length = length };
+    int error = disk->ops->piece ? disk->ops->piece(disk, offset, length, piece) : 0;
+    piece->length = MIN(piece->length, length);
+    return error;
+}
+
 void disk_retry(struct disk *disk)
 {
     if (disk->ops->retry)

@@ -34,6 +34,15 @@ struct disk_request {
     int error;       /* why disk_submit refused it; 0 when it did not */
 };
 
+/* A piece of a disk that is alike, for tools. */
+struct disk_piece {
+    uint64_t length; /* bytes, more than 0 and no more than was asked for */
+    bool zero;       /* reads as zeros, and takes no room, or hardly any */
+    bool mapped;     /* lies byte for byte in a file, at: */
+    uint64_t at;     /* bytes */
+    unsigned depth;  /* in which one: 0 the disk's own, 1 that of the disk below ... */
+};
+
 struct disk;
 struct loop;
 
@@ -46,6 +55,7 @@ struct disk_ops {
     bool (*poll)(struct disk *disk); /* NULL: its own threads call `done` */
     bool (*busy)(struct disk *disk); /* is anything in flight? With the owner's lock held */
     int (*now)(struct disk *disk, const struct disk_request *request); /* see disk_now */
+    int (*piece)(struct disk *disk, uint64_t offset, uint64_t length, struct disk_piece *piece);
     void (*drain)(struct disk *disk);
     void (*free)(struct disk *disk);
     void (*retry)(struct disk *disk, bool give_up); /* NULL: it holds nothing */
@@ -110,6 +120,13 @@ static inline void disk_finish(struct disk_request *request, int error)
  * for tools. 0 or a positive errno; ENOSPC is one of them here. On a thread that may wait, without
  * the owner's lock; beside requests of the other kind. */
 int disk_now(struct disk *disk, const struct disk_request *request);
+
+/* Reads or writes so, from memory in one piece. */
+int disk_read(struct disk *disk, void *to, uint64_t length, uint64_t offset);
+int disk_write(struct disk *disk, const void *from, uint64_t length, uint64_t offset);
+/* What the disk has at `offset`, as far as `length` bytes of it are alike; the range is the disk's.
+ * As disk_now. */
+int disk_piece(struct disk *disk, uint64_t offset, uint64_t length, struct disk_piece *piece);
 
 /* Who is told, on the disk's thread and without any lock held, that a write is held because the
  * host's disk is full (ENOSPC, EDQUOT); once for each try. Before the first request. */

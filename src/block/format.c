@@ -1,6 +1,9 @@
 /* The table of image formats; see format.h. */
 #include "block/format.h"
 
+#include "base/error.h"
+#include "block/raw.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,11 +16,22 @@ static struct disk *open_raw(const struct format_parts *parts, GError **error)
     return parts->file;
 }
 
+static bool create_raw(int fd, const char *name, const struct format_wish *wish, GError **error)
+{
+    if (wish->below || wish->cluster || wish->compression)
+        return hv_fail(error, HV_USAGE, "%s: a raw image lies on no other, and has no clusters",
+                       name);
+    return ftruncate(fd, (off_t)wish->size) == 0 ||
+           hv_fail(error, HV_FAILED, "%s: %s", name, g_strerror(errno));
+}
+
 const struct format raw_format = {
     .name = "raw",
     .what = "a raw disk image",
     .written = true,
     .open = open_raw,
+    .create = create_raw,
+    .resize = raw_resize,
 };
 
 void format_link_free(void *data)

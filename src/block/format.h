@@ -30,6 +30,17 @@ struct format_parts {
     unsigned part_count;
 };
 
+/* Takes what there is to tell about an image: a text, or, where that is NULL, a number. */
+typedef void format_teller(void *opaque, const char *key, const char *text, uint64_t number);
+
+/* What a new image shall be; zeros and NULL leave it to the format. */
+struct format_wish {
+    uint64_t size;                    /* bytes, a multiple of SECTOR, more than 0 */
+    const char *below, *below_format; /* the image it lies on, as it is to name that */
+    uint64_t cluster;                 /* bytes */
+    const char *compression;          /* "zlib", "zstd" */
+};
+
 struct format {
     const char *name; /* "qcow2": as users write it in format= */
     const char *what; /* "a qcow2 disk image" */
@@ -38,6 +49,14 @@ struct format {
     /* Adds a struct format_link for each file that it needs. NULL: none ever. `file` is raw.c's. */
     bool (*links)(struct disk *file, const char *name, GPtrArray *links, GError **error);
     struct disk *(*open)(const struct format_parts *parts, GError **error);
+    /* Makes an image of an empty file. NULL: it cannot. */
+    bool (*create)(int fd, const char *name, const struct format_wish *wish, GError **error);
+    /* Another size for a disk that `open` made; nothing is in flight. Shrinking drops what is
+     * behind the new end. 0 or a positive errno. NULL: it cannot. */
+    int (*resize)(struct disk *disk, uint64_t size);
+    /* What `hv image info` shows beside name and size, of a disk that `open` made. NULL: nothing.
+     */
+    void (*tell)(struct disk *disk, format_teller *tell, void *opaque);
 };
 
 /* All formats but raw, which is what no other is; NULL at the end. */

@@ -244,6 +244,35 @@ static int mapped_run(struct worker *worker, const struct disk_request *request)
     return error;
 }
 
+static int piece_below(struct mapped *mapped, uint64_t offset, uint64_t length,
+                       struct disk_piece *piece)
+{
+    struct disk *below = mapped->below;
+    piece->zero = !below || offset >= below->size;
+    if (piece->zero)
+        return 0;
+    int error = disk_piece(below, offset, MIN(length, below->size - offset), piece);
+    piece->depth++;
+    return error;
+}
+
+static int mapped_piece(struct disk *disk, uint64_t offset, uint64_t length,
+                        struct disk_piece *piece)
+{
+    struct mapped *mapped = (struct mapped *)disk;
+    struct extent extent = { .length = 0 };
+    g_mutex_lock(&mapped->work);
+    int error = mapped->format->map(mapped, offset, length, &extent);
+    piece->length = MIN(length, extent.length);
+    piece->zero = extent.kind == EXTENT_ZERO;
+    piece->mapped = extent.kind == EXTENT_DATA;
+    piece->at = extent.at;
+    if (!error && extent.kind == EXTENT_BELOW)
+        error = piece_below(mapped, offset, piece->length, piece);
+    g_mutex_unlock(&mapped->work);
+    return error;
+}
+
 void mapped_lock(struct mapped *mapped)
 {
     if (mapped->worker.disk.lock)
@@ -409,6 +438,7 @@ static const struct disk_ops mapped_ops = {
     .poll = mapped_poll,
     .busy = mapped_busy,
     .now = worker_now,
+    .piece = mapped_piece,
     .drain = mapped_drain,
     .free = mapped_free,
     .retry = mapped_retry,

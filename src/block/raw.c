@@ -300,6 +300,20 @@ static void raw_drain(struct disk *disk)
     }
 }
 
+/* By the holes of the file; a device, or a file system that cannot tell, has none. */
+static int raw_piece(struct disk *disk, uint64_t offset, uint64_t length, struct disk_piece *piece)
+{
+    const struct raw *raw = (struct raw *)disk;
+    off_t start = (off_t)offset, data = lseek(raw->fd, start, SEEK_DATA);
+    piece->mapped = true;
+    piece->at = offset;
+    piece->zero = data > start || (data < 0 && errno == ENXIO);
+    off_t end = piece->zero ? data : lseek(raw->fd, start, SEEK_HOLE);
+    if (end > start)
+        piece->length = MIN(length, ((uint64_t)end - offset + SECTOR - 1) / SECTOR * SECTOR);
+    return 0;
+}
+
 static bool raw_busy(struct disk *disk)
 {
     struct raw *raw = (struct raw *)disk;
@@ -322,6 +336,7 @@ static const struct disk_ops raw_ops = {
     .poll = raw_poll,
     .busy = raw_busy,
     .now = worker_now,
+    .piece = raw_piece,
     .drain = raw_drain,
     .free = raw_free,
     .retry = worker_retry,
@@ -411,6 +426,14 @@ int raw_truncate(struct disk *disk, uint64_t size)
         result = raw->io->truncate(raw->fd, (off_t)size);
     while (result < 0 && errno == EINTR);
     return result < 0 ? errno : 0;
+}
+
+int raw_resize(struct disk *disk, uint64_t size)
+{
+    int error = raw_truncate(disk, size);
+    if (!error)
+        disk->size = size;
+    return error;
 }
 
 int raw_length(struct disk *disk, uint64_t *length)

@@ -36,6 +36,8 @@ int raw_sync(struct disk *raw);
 int raw_punch(struct disk *raw, uint64_t at, uint64_t length);
 int raw_zero(struct disk *raw, uint64_t at, uint64_t length);
 int raw_truncate(struct disk *raw, uint64_t size);
+/* For a disk that is raw.c's itself: the file, and what the disk shows. */
+int raw_resize(struct disk *raw, uint64_t size);
 int raw_length(struct disk *raw, uint64_t *length); /* bytes, now */
 
 /* Transfers all of iov, with short transfers and EINTR seen to; what lies behind the end of the

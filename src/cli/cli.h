@@ -21,6 +21,7 @@ int verb_open(int argc, char **argv);
 int verb_eject(int argc, char **argv);
 int verb_set(int argc, char **argv);
 int verb_vsock(int argc, char **argv);
+int verb_image(int argc, char **argv);
 int verb_devices(int argc, char **argv);
 
 /* Prints the error as "hv: ..." and gives its exit status; frees it. */

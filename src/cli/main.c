@@ -20,6 +20,7 @@ const struct verb verbs[] = {
     { "eject", "[NAME]", "take the CD out", verb_eject },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },
+    { "image", "info|create|convert|resize|map ...", "disk images: hv image --help", verb_image },
     { "devices", "[CLASS]", "the device classes and their options", verb_devices },
     { .name = NULL },
 };

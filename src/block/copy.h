@@ -1,0 +1,18 @@
+/* Copies of whole disks, for tools: sparse, and no more than what differs from zeros. */
+#pragma once
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct disk;
+
+struct copy {
+    struct disk *from, *to; /* `to` is at least as large, and reads as zeros */
+    /* After each step; false ends it. NULL: nobody asks. */
+    bool (*progress)(void *opaque, uint64_t done, uint64_t whole);
+    void *opaque;
+};
+
+/* False with an error that names the disk, or, when `progress` ended it, without one. Flushes at
+ * the end. On a thread that may wait. */
+bool copy_disk(const struct copy *copy, GError **error);

@@ -1,0 +1,156 @@
+/* hv image: the table of its verbs, and how they open and make files. */
+#include "cli/image.h"
+
+#include "base/error.h"
+#include "block/format.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct verb image_verbs[] = {
+    { "info", "FILE [--json]", "what an image is, and what it lies on", image_info_verb },
+    { "map", "FILE [--json]", "where its data are", image_map_verb },
+    { "create", "FILE SIZE", "a new, empty disk", image_create_verb },
+    { "convert", "FROM TO [--force]", "a copy of a disk in another format", image_convert_verb },
+    { "resize", "FILE [+|-]SIZE [--shrink]", "make a disk larger, or smaller", image_resize_verb },
+    { .name = NULL },
+};
+
+static void print_help(void)
+{
+    printf("usage: hv image VERB ...\n\n");
+    for (const struct verb *verb = image_verbs; verb->name; verb++)
+        printf("  hv image %-8s %-32s %s\n", verb->name, verb->arguments, verb->help);
+    printf("\nThe page of all of them: man hv-image.\n");
+}
+
+int verb_image(int argc, char **argv)
+{
+    if (argc < 1 || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
+        print_help();
+        return argc < 1 ? HV_USAGE : HV_OK;
+    }
+    const char *names[G_N_ELEMENTS(image_verbs)];
+    for (size_t i = 0; i < G_N_ELEMENTS(image_verbs); i++) {
+        names[i] = image_verbs[i].name;
+        if (names[i] && !strcmp(names[i], argv[0]))
+            return image_verbs[i].run(argc - 1, argv + 1);
+    }
+    const char *near = hv_nearest(argv[0], names);
+    return cli_usage("image", "there is no verb \"%s\"%s%s%s", argv[0],
+                     near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+/* --- images ---------------------------------------------------------------------------------- */
+
+bool image_start(struct image *image, const char *path, struct chain_rules rules, GError **error)
+{
+    g_autofree char *machines = machines_dir(NULL); /* only to name who has the image */
+    *image = (struct image){ .disk = NULL };
+    rules.machines = machines;
+    image->chain = chain_open(path, &rules, error);
+    if (image->chain)
+        image->disk = chain_disk(image->chain, rules.readonly, error);
+    if (!image->disk)
+        image_end(image);
+    return image->disk;
+}
+
+const struct format *image_format(const char *name, GError **error)
+{
+    const struct format *format = format_named(name);
+    g_autofree char *names = format ? NULL : format_names();
+    if (!format)
+        hv_fail(error, HV_USAGE, "format %s: %s is what there is", name, names);
+    return format;
+}
+
+void image_end(struct image *image)
+{
+    disk_free(image->disk);
+    chain_free(image->chain);
+    *image = (struct image){ .disk = NULL };
+}
+
+/* --- new files ------------------------------------------------------------------------------- */
+
+bool new_file_start(struct new_file *file, const char *path, bool force, GError **error)
+{
+    struct stat info;
+    *file = (struct new_file){ .fd = -1 };
+    if (!force && lstat(path, &info) == 0)
+        return hv_fail(error, HV_WRONG_STATE, "%s exists: --force replaces it", path);
+    if (force && stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return hv_fail(error, HV_USAGE, "%s is no file", path);
+    file->path = g_strdup(path);
+    file->temporary = g_strdup_printf("%s.part-XXXXXX", path);
+    file->fd = g_mkstemp_full(file->temporary, O_RDWR | O_CLOEXEC, 0644);
+    if (file->fd >= 0)
+        return true;
+    hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    g_clear_pointer(&file->temporary, g_free);
+    new_file_drop(file);
+    return false;
+}
+
+bool new_file_finish(struct new_file *file, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(file->path);
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fsync(file->fd) == 0 && rename(file->temporary, file->path) == 0 && dir >= 0 &&
+              fsync(dir) == 0;
+    if (!ok)
+        hv_fail(error, HV_FAILED, "%s: %s", file->path, g_strerror(errno));
+    else
+        g_clear_pointer(&file->temporary, g_free);
+    if (dir >= 0)
+        close(dir);
+    return ok;
+}
+
+void new_file_drop(struct new_file *file)
+{
+    if (file->temporary)
+        unlink(file->temporary);
+    if (file->fd >= 0)
+        close(file->fd);
+    g_free(file->temporary);
+    g_free(file->path);
+    *file = (struct new_file){ .fd = -1 };
+}
+
+/* --- sizes ----------------------------------------------------------------------------------- */
+
+static const char units[] = "KMGTP";
+
+bool image_size(const char *text, uint64_t *size, GError **error)
+{
+    char *end = NULL;
+    uint64_t number = g_ascii_isdigit(*text) ? g_ascii_strtoull(text, &end, 10) : 0;
+    const char *unit = end && *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    const char *rest = unit ? end + 1 : end;
+    if (rest && !strcmp(rest, "iB"))
+        rest += 2;
+    if (!rest || *rest || number > (UINT64_C(1) << 62) >> shift)
+        return hv_fail(error, HV_USAGE, "\"%s\": a size such as 512M or 8G is wanted", text);
+    *size = number << shift;
+    return true;
+}
+
+char *image_size_text(uint64_t size)
+{
+    unsigned unit = 0;
+    double shown = (double)size;
+    for (; shown >= 1024 && unit < strlen(units); unit++)
+        shown /= 1024;
+    if (!unit)
+        return g_strdup_printf("%" G_GUINT64_FORMAT " bytes", size);
+    return g_strdup_printf("%.*f %ciB", shown == (double)(uint64_t)shown ? 0 : 1, shown,
+                           units[unit - 1]);
+}

@@ -379,7 +379,7 @@ static void add_small_tables(struct tables *t, const struct boot_config *config)
     const struct mcfg mcfg = {
         .header = table_header("MCFG", 1),
         .base = config->ecam,
-        .last_bus = 255,
+        .last_bus = BOOT_LAST_BUS,
     };
     add_table(t, &mcfg, sizeof mcfg);
     if (config->hpet) {

@@ -175,9 +175,10 @@ static void set_chipset(struct assign *a, struct bus *bus, struct bus_reader *re
     write32(a, LPC, LPC_RCBA, RCBA_BASE | 1);
     write32(a, HOST, HOST_PCIEXBAR + 4, (uint32_t)(ecam >> 32));
     write32(a, HOST, HOST_PCIEXBAR, (uint32_t)ecam | 1);
-    /* 0xE0000 to 0xFFFFF, where systems look for tables. */
-    pci_config_write(a->bus, HOST, HOST_PAM + 5, 1, PAM_BOTH_READ);
-    pci_config_write(a->bus, HOST, HOST_PAM + 6, 1, PAM_BOTH_READ);
+    /* 0xC0000 to 0xFFFFF, where systems look for tables and option ROMs byte by byte: from DRAM
+     * that is no exit. */
+    for (unsigned i = 1; i <= 6; i++)
+        pci_config_write(a->bus, HOST, HOST_PAM + i, 1, PAM_BOTH_READ);
     pci_config_write(a->bus, HOST, HOST_PAM, 1, PAM_HIGH_READ);
 }
 

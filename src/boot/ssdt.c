@@ -20,7 +20,7 @@ static void add_pci_windows(GByteArray *out, const struct boot_config *config)
 {
     size_t scope = aml_scope(out, "\\_SB.PCI0");
     size_t crs = aml_crs(out);
-    aml_window(out, AML_WINDOW_BUS, 2, 0, 0, 255);
+    aml_window(out, AML_WINDOW_BUS, 2, 0, 0, BOOT_LAST_BUS);
     aml_io(out, 0xcf8, 8);
     aml_window(out, AML_WINDOW_IO, 2, AML_ENTIRE_RANGE, 0, 0xcf7);
     aml_window(out, AML_WINDOW_IO, 2, AML_ENTIRE_RANGE, 0xd00, 0xffff);

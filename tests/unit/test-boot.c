@@ -302,6 +302,7 @@ static void pci_windows(void)
     g_assert_cmphex(w[2][1], ==, 0xfebfffff);
     g_assert_cmpuint(windows(s, 8, w), ==, 0);
     g_assert_cmphex(number(listed(s, "MCFG", 8) + 44, 8), ==, 0xb0000000);
+    g_assert_cmphex(number(listed(s, "MCFG", 8) + 54, 2), ==, 0x0000); /* buses 0 to 0 */
     g_assert_null(listed(s, "HPET", 8));
     setup_free(s);
 

@@ -312,9 +312,14 @@ static bool open_socket(struct network *n, const char *given, GError **error)
 
 static bool open_capture(struct network *n, const char *path, GError **error)
 {
-    n->capture = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    return n->capture >= 0 ||
-           hv_fail(error, HV_FAILED, "--net: pcap=%s: %s", path, g_strerror(errno));
+    struct stat info;
+    n->capture = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0600);
+    bool opened = n->capture >= 0 && fstat(n->capture, &info) == 0;
+    /* The card waits for each packet's write: a pipe's reader could hold up the guest. ENXIO is
+     * what a pipe without one says. */
+    if (opened ? !S_ISREG(info.st_mode) : errno == ENXIO)
+        return hv_fail(error, HV_USAGE, "--net: pcap=%s: a file is wanted, this is none", path);
+    return opened || hv_fail(error, HV_FAILED, "--net: pcap=%s: %s", path, g_strerror(errno));
 }
 
 bool network_open(struct network *network, const struct config *config, int control, GError **error)

@@ -332,6 +332,8 @@ static void stop(struct machine *m)
 {
     vcpus_pause(m->vcpus);
     clock_stop(m->board.clock);
+    if (m->files.serial)
+        host_stream_hold(m->files.serial, true);
     for (guint i = 0; i < m->pc.devices->len; i++)
         loop_pause(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
 }
@@ -340,6 +342,8 @@ static void go(struct machine *m)
 {
     for (guint i = 0; i < m->pc.devices->len; i++)
         loop_resume(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
+    if (m->files.serial)
+        host_stream_hold(m->files.serial, false);
     clock_start(m->board.clock);
     vcpus_start(m->vcpus);
     set_state(m, STATE_RUNNING, "");

@@ -416,9 +416,7 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     bus_release(board->bus);
     if (!ok)
         return false;
-    if (files->serial)
-        host_stream_attach(files->serial, console);
-    return true;
+    return !files->serial || host_stream_attach(files->serial, console, error);
 }
 
 void pc_finish(struct pc *pc)

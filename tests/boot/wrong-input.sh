@@ -359,6 +359,8 @@ says 'an unknown card' $USAGE '"virtio" or "e1000"' "$HV" run "${idle[@]}" --net
 says 'restrict of another network' $USAGE 'restrict is for' "$HV" run "${idle[@]}" --net socket=lab,restrict
 says 'a tap device without a name' $USAGE 'tap=NAME' "$HV" run "${idle[@]}" --net tap
 says 'a tap device that cannot be one' $USAGE 'no name of a device' "$HV" run "${idle[@]}" --net tap=a/b
+mkfifo pipe
+says 'a capture into a pipe' $USAGE 'pcap=pipe: a file is wanted' "$HV" run "${idle[@]}" --net user,pcap=pipe
 says 'a capture that cannot be written' $FAILED 'pcap=/none/x: No such file' "$HV" run "${idle[@]}" --net user,pcap=/none/x
 says 'a meeting point nowhere' $FAILED 'socket=/none/lab: No such file' "$HV" run "${idle[@]}" --net socket=/none/lab
 echo mine >file

@@ -13,9 +13,17 @@ void interrupts_init(struct interrupts *in, const struct kvm_vm *vm)
         in->pins[i].masked = true;
 }
 
+/* Is a write there a message to a local APIC (Intel SDM volume 3, 11.11.1)? A guest may program
+ * anything; KVM would make an interrupt of it, or refuse it and all routes beside it. */
+static bool is_message(uint64_t address)
+{
+    return address >> 20 == 0xfee;
+}
+
 void interrupts_send(struct interrupts *in, uint64_t address, uint32_t data)
 {
-    kvm_vm_signal_msi(in->vm, address, data);
+    if (is_message(address))
+        kvm_vm_signal_msi(in->vm, address, data);
 }
 
 static struct kvm_irq_routing_entry entry(uint32_t gsi, uint64_t address, uint32_t data)
@@ -29,7 +37,8 @@ static struct kvm_irq_routing_entry entry(uint32_t gsi, uint64_t address, uint32
     };
 }
 
-/* Hands the kernel the table. Locked. */
+/* Hands the kernel the table. It takes all or nothing: what it refuses (for lack of memory) stays
+ * stale and is offered again with the next message. Locked. */
 static void commit(struct interrupts *in)
 {
     struct {
@@ -39,16 +48,16 @@ static void commit(struct interrupts *in)
     unsigned count = 0;
     table.head = (struct kvm_irq_routing){ .nr = 0 };
     for (uint32_t i = 0; i < IOAPIC_PINS; i++)
-        if (!in->pins[i].masked)
+        if (!in->pins[i].masked && is_message(in->pins[i].address))
             table.entry[count++] = entry(i, in->pins[i].address, in->pins[i].data);
     for (uint32_t i = 0; i < LINES; i++)
-        if (in->lines[i].open && in->lines[i].routed)
+        if (in->lines[i].open && in->lines[i].routed && is_message(in->lines[i].address))
             table.entry[count++] = entry(IOAPIC_PINS + i, in->lines[i].address, in->lines[i].data);
     table.head.nr = count;
     int result = kvm_vm_set_routing(in->vm, &table.head);
     if (result < 0 && log_limit_pass(&in->log, "interrupts"))
         log_warn("interrupts", "KVM refuses the routes: %s", g_strerror(-result));
-    __atomic_store_n(&in->stale, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&in->stale, result < 0, __ATOMIC_RELEASE);
 }
 
 void interrupts_set_pins(struct interrupts *in, const struct msi_route *routes, unsigned count)
@@ -93,16 +102,26 @@ void interrupts_route_line(struct interrupts *in, int number, uint64_t address, 
     g_mutex_unlock(&in->lock);
 }
 
+/* While the kernel does not have the route, the message is sent without: dearer, but not lost, and
+ * not where the line led before. */
 void interrupts_send_line(struct interrupts *in, int number)
 {
+    const struct line *line = &in->lines[number]; /* the caller's */
     uint64_t one = 1;
-    if (__atomic_load_n(&in->stale, __ATOMIC_ACQUIRE)) {
+    bool stale = __atomic_load_n(&in->stale, __ATOMIC_ACQUIRE);
+    if (stale) {
         g_mutex_lock(&in->lock);
         if (in->stale)
             commit(in);
+        stale = in->stale;
         g_mutex_unlock(&in->lock);
     }
-    ssize_t ignored = write(in->lines[number].fd, &one, sizeof one); /* the caller's line */
+    if (stale) {
+        if (line->routed)
+            interrupts_send(in, line->address, line->data);
+        return;
+    }
+    ssize_t ignored = write(line->fd, &one, sizeof one);
     (void)ignored;
 }
 

@@ -8,15 +8,18 @@
  * queues are served on the device's loop. */
 #include "bus/virtio.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
     ID = 5,
     CLASS_CODE = 0x00ff00, /* no class fits */
     PAGE_SHIFT = 12,
-    /* Bounds of a turn; more in one chain is left with the guest. */
+    /* Bounds of a turn; more in one chain is left with the guest. A run of pages is a system call.
+     */
     PAGES_AT_ONCE = 8192,
-    PAGES_COPIED = 256,
+    PAGES_COPIED = 256, /* as many as Linux's driver puts into a chain */
+    RUNS_AT_ONCE = 2 * PAGES_COPIED,
 };
 #define BYTES_AT_ONCE (256 * MIB)
 
@@ -69,68 +72,77 @@ static struct balloon *balloon_of(struct device *dev)
 
 /* --- pages ---------------------------------------------------------------------------------- */
 
-static void discard_run(struct device *dev, uint64_t first, uint64_t count)
+/* What may still be done in this turn. */
+struct budget {
+    uint64_t bytes;
+    unsigned runs;
+};
+
+static int compare_pages(const void *a, const void *b)
 {
-    if (count)
-        guest_discard(dev->board->guest, GPA(first << PAGE_SHIFT), count << PAGE_SHIFT);
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
 }
 
-/* Takes the page numbers of a chain; neighbours are discarded together, whichever way they count.
- * Gives how many there were. */
-static unsigned inflate(struct device *dev, struct chain *chain)
+/* Discards pages, neighbours together, in whatever order they come. */
+static void discard_pages(struct device *dev, uint32_t *pages, unsigned count,
+                          struct budget *budget)
 {
-    le32 pages[PAGES_COPIED];
-    uint64_t first = 0, run = 0;
-    unsigned done = 0;
-    while (done < PAGES_AT_ONCE && chain->out_bytes >= sizeof pages[0]) {
-        unsigned n = MIN(chain->out_bytes / (uint32_t)sizeof pages[0], PAGES_COPIED);
-        if (!chain_read(chain, pages, n * sizeof pages[0]))
-            break;
-        for (unsigned i = 0; i < n; i++) {
-            uint64_t page = le32_get(pages[i]);
-            if (!run || (page != first + run && page + 1 != first)) {
-                discard_run(dev, first, run);
-                first = page;
-                run = 0;
-            }
-            first = MIN(first, page);
-            run++;
-        }
-        done += n;
+    qsort(pages, count, sizeof *pages, compare_pages);
+    for (unsigned i = 0, end; i < count && budget->runs; i = end) {
+        for (end = i + 1; end < count && pages[end] <= pages[end - 1] + UINT64_C(1); end++)
+            continue;
+        uint64_t first = pages[i], last = pages[end - 1];
+        guest_discard(dev->board->guest, GPA(first << PAGE_SHIFT),
+                      (last - first + 1) << PAGE_SHIFT);
+        budget->runs--;
     }
-    discard_run(dev, first, run);
-    return done;
+}
+
+/* Takes the page numbers of a chain. */
+static void inflate(struct device *dev, struct chain *chain, struct budget *budget)
+{
+    le32 raw[PAGES_COPIED];
+    uint32_t pages[PAGES_COPIED];
+    while (budget->runs && budget->bytes && chain->out_bytes >= sizeof raw[0]) {
+        unsigned n = MIN(chain->out_bytes / (uint32_t)sizeof raw[0], PAGES_COPIED);
+        if (!chain_read(chain, raw, n * sizeof raw[0]))
+            break;
+        for (unsigned i = 0; i < n; i++)
+            pages[i] = le32_get(raw[i]);
+        discard_pages(dev, pages, n, budget);
+        budget->bytes -= MIN(budget->bytes, n * (BYTES_AT_ONCE / PAGES_AT_ONCE));
+    }
 }
 
 /* Pages that are free for now: the chain's buffers are these pages. Free memory that holds poison
  * has to keep it, and zeroes are what discarded pages hold (section 5.5.6.7.2). */
-static uint64_t take_report(struct balloon *balloon, const struct chain *chain)
+static void take_report(struct balloon *balloon, const struct chain *chain, struct budget *budget)
 {
     struct device *dev = &balloon->dev;
-    uint64_t bytes = 0;
     if (virtio_has(dev, PAGE_POISON) && balloon->regs.poison)
-        return 0;
-    for (unsigned i = 0; i < chain->in_count && bytes < BYTES_AT_ONCE; i++) {
+        return;
+    for (unsigned i = 0; i < chain->in_count && budget->bytes && budget->runs; i++) {
         gpa at;
         uint64_t length = MIN(chain->in[i].iov_len, BYTES_AT_ONCE);
         if (chain_in_address(chain, i, &at))
             guest_discard(dev->board->guest, at, length);
-        bytes += length;
+        budget->bytes -= MIN(budget->bytes, length);
+        budget->runs--;
     }
-    return bytes;
 }
 
 static bool serve_pages(struct balloon *balloon, struct virtqueue *queue, unsigned role)
 {
     struct chain *chain;
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < VIRTQUEUE_BATCH && bytes < BYTES_AT_ONCE; i++) {
+    struct budget budget = { BYTES_AT_ONCE, RUNS_AT_ONCE };
+    for (unsigned i = 0; i < VIRTQUEUE_BATCH && budget.bytes && budget.runs; i++) {
         if (!(chain = virtqueue_pop(queue)))
             break;
         if (role == INFLATE)
-            bytes += inflate(&balloon->dev, chain) * (BYTES_AT_ONCE / PAGES_AT_ONCE);
+            inflate(&balloon->dev, chain, &budget);
         else if (role == REPORTS)
-            bytes += take_report(balloon, chain);
+            take_report(balloon, chain, &budget);
         virtqueue_push(chain, 0); /* DEFLATE: pages come back when they are touched */
     }
     virtqueue_flush(queue);

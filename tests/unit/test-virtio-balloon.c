@@ -109,6 +109,29 @@ static void inflates(void)
     finish(driver);
 }
 
+/* Every other page of more than a turn is to do: those left are the guest's still, the next chain
+ * has its turn. Backwards or not, neighbours count as one. */
+static void bounded(void)
+{
+    enum { ROOM = 1400, BOUND = 512 };
+    struct driver *driver = setup(0);
+    uint32_t pages[ROOM];
+    for (unsigned i = 0; i < ROOM; i++)
+        pages[i] = 0x100000 + 2 * i; /* outside RAM: as much work, and nothing happens */
+    uint64_t at = full_pages(driver, 4);
+    pages[BOUND - 1] = (uint32_t)(at / PAGE);
+    pages[BOUND + 256] = (uint32_t)(at / PAGE) + 2;
+    give(driver, INFLATE, pages, ROOM);
+    g_assert_cmpuint(first_byte(driver, at), ==, 0);
+    g_assert_cmpuint(first_byte(driver, at + 2 * PAGE), ==, 1);
+    for (unsigned i = 0; i < ROOM; i++)
+        pages[i] = 0x100000 + ROOM - i;
+    pages[ROOM - 1] = (uint32_t)(at / PAGE) + 2;
+    give(driver, INFLATE, pages, ROOM);
+    g_assert_cmpuint(first_byte(driver, at + 2 * PAGE), ==, 0);
+    finish(driver);
+}
+
 static void report(struct driver *driver, unsigned queue, uint64_t at, unsigned bytes)
 {
     const struct driver_buffer parts[] = { { at, bytes, true },
@@ -210,6 +233,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/virtio-balloon/configuration", configuration);
     g_test_add_func("/virtio-balloon/inflates", inflates);
+    g_test_add_func("/virtio-balloon/bounded", bounded);
     g_test_add_func("/virtio-balloon/reports", reports);
     g_test_add_func("/virtio-balloon/compact-queues", compact_queues);
     g_test_add_func("/virtio-balloon/poison", poison);

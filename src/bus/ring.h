@@ -38,6 +38,8 @@ struct virtqueue {
 
     /* From enable to disable: */
     bool active;
+    bool muted; /* it was, and the function may not master the bus now: nothing is taken or given */
+    bool lost;  /* what came back meanwhile */
     const struct ring_ops *ops;
     uint16_t size;
     bool event_idx, indirect;
@@ -118,6 +120,10 @@ const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *s
 void virtqueue_disable(struct virtqueue *queue);
 bool virtqueue_waits(const struct virtqueue *queue); /* of its class */
 bool virtqueue_is_active(const struct virtqueue *queue);
+bool virtqueue_is_enabled(const struct virtqueue *queue); /* active, or muted */
+/* Without bus mastering a function reads and writes no memory (PCI 3.0 section 6.2.2): an enabled
+ * queue is mute, devices see it empty. False when it speaks again and has lost a request. */
+bool virtqueue_mute(struct virtqueue *queue, bool on);
 void virtqueue_positions(const struct virtqueue *queue, uint16_t *next_avail, uint16_t *next_used);
 /* Asks the driver for notifications, or not. Look at virtqueue_pending after asking. */
 void virtqueue_notify(struct virtqueue *queue, bool on);

@@ -64,6 +64,7 @@ void virtio_set_status(struct virtio *v, uint8_t value);
 void virtio_enable_queue(struct virtio *v, unsigned index);
 void virtio_reset_queue(struct virtio *v, unsigned index);
 void virtio_place_doorbells(struct virtio *v); /* where the BAR is now */
+void virtio_master(struct virtio *v);          /* bus mastering may have come or gone */
 
 /* virtio-pci.c: the capabilities that say where the registers are. In init. */
 void virtio_add_capabilities(struct virtio *v);

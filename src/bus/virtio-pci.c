@@ -284,8 +284,7 @@ void virtio_config_written(struct device *dev, unsigned offset, unsigned length)
         bar_write(dev, at, width, pci_get(dev, offset, 4) & (UINT32_MAX >> (32 - 8 * width)));
     else
         virtio_place_doorbells(dev->virtio);
-    for (unsigned i = 0; i < dev->virtio->count && dev->virtio->running; i++)
-        loop_wake(&dev->virtio->doors[i].source); /* bus mastering may have come back */
+    virtio_master(dev->virtio);
 }
 
 void virtio_config_read(struct device *dev, unsigned offset, unsigned length)

@@ -105,7 +105,7 @@ static bool serve(struct door *door)
 {
     struct virtio *v = door->dev->virtio;
     struct virtqueue *queue = v->queues[door->index];
-    if (!v->running || !virtqueue_is_active(queue) || !pci_master(door->dev))
+    if (!v->running || !virtqueue_is_active(queue))
         return false;
     if (!virtqueue_waits(queue))
         virtqueue_notify(queue, false);
@@ -134,7 +134,7 @@ static bool door_poll(struct loop_source *source)
 {
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
-    bool found = v->running && pci_master(door->dev) && has_work(door);
+    bool found = v->running && has_work(door);
     if (found && serve(door))
         loop_wake(source);
     if (door->index == 0 && v->running && v->class->poll)
@@ -147,7 +147,7 @@ static bool door_rest(struct loop_source *source)
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
     struct virtqueue *queue = v->queues[door->index];
-    if (!v->running || !pci_master(door->dev)) /* asking is a write to memory, too */
+    if (!v->running)
         return false;
     if (!virtqueue_waits(queue))
         virtqueue_notify(queue, true);
@@ -283,7 +283,20 @@ static bool enable_queue(struct virtio *v, unsigned index)
     const char *wrong = virtqueue_enable(v->queues[index], &setup);
     if (wrong)
         virtio_broken(dev, wrong);
+    virtqueue_mute(v->queues[index], !pci_master(dev));
     return !wrong;
+}
+
+/* The command register was written. A request that came back meanwhile is lost for good, and its
+ * driver would wait for it. */
+void virtio_master(struct virtio *v)
+{
+    bool mute = !pci_master(v->dev);
+    for (unsigned i = 0; i < v->count; i++)
+        if (!virtqueue_mute(v->queues[i], mute))
+            virtio_broken(v->dev, "requests came back while it could not master the bus");
+    for (unsigned i = 0; i < v->count && v->running && !mute; i++)
+        loop_wake(&v->doors[i].source);
 }
 
 /* DRIVER_OK. */
@@ -404,7 +417,7 @@ void virtio_save(struct device *dev, GByteArray *out)
 {
     struct virtio *v = dev->virtio;
     for (unsigned i = 0; i < v->count; i++)
-        if (virtqueue_is_active(v->queues[i]))
+        if (virtqueue_is_enabled(v->queues[i]))
             virtqueue_positions(v->queues[i], &v->regs.queue[i].next_avail,
                                 &v->regs.queue[i].next_used);
     state_save(&virtio_state, v, out);

@@ -192,6 +192,7 @@ void virtqueue_unpop(struct chain *chain)
     struct virtqueue *queue = chain->queue;
     if (queue->active)
         queue->ops->put_back(queue, chain);
+    queue->lost |= queue->muted;
     guest_watch(NULL, 0, WATCH_AGAIN);
     chain_forget(queue, chain);
     queue->in_flight--;
@@ -207,8 +208,10 @@ static inline void push(struct chain *chain, uint32_t written)
     }
     chain_forget(queue, chain);
     queue->in_flight--;
-    if (!queue->active)
+    if (!queue->active) {
+        queue->lost |= queue->muted;
         virtio_drained(queue->dev);
+    }
 }
 
 void virtqueue_push(struct chain *chain, uint32_t written)
@@ -218,8 +221,10 @@ void virtqueue_push(struct chain *chain, uint32_t written)
 
 void virtqueue_push_status(struct chain *chain, uint32_t written, uint8_t status)
 {
-    *chain->status = status;
-    guest_host_written(chain->queue->guest, chain->status, 1);
+    if (chain->queue->active) {
+        *chain->status = status;
+        guest_host_written(chain->queue->guest, chain->status, 1);
+    }
     push(chain, written + 1);
 }
 
@@ -295,12 +300,24 @@ const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *s
     if (!wrong && !(queue->pool = g_try_malloc0_n(queue->size, queue->stride)))
         wrong = "the host has no memory for its requests";
     queue->active = !wrong;
+    queue->muted = queue->lost = false;
     return wrong;
+}
+
+bool virtqueue_mute(struct virtqueue *queue, bool on)
+{
+    bool *from = on ? &queue->active : &queue->muted;
+    bool *to = on ? &queue->muted : &queue->active;
+    if (*from) {
+        *from = false;
+        *to = true;
+    }
+    return on || !queue->lost;
 }
 
 void virtqueue_disable(struct virtqueue *queue)
 {
-    queue->active = false;
+    queue->active = queue->muted = queue->lost = false;
     if (!queue->in_flight)
         free_pool(queue);
 }
@@ -319,6 +336,11 @@ bool virtqueue_waits(const struct virtqueue *queue)
 bool virtqueue_is_active(const struct virtqueue *queue)
 {
     return queue->active;
+}
+
+bool virtqueue_is_enabled(const struct virtqueue *queue)
+{
+    return queue->active || queue->muted;
 }
 
 void virtqueue_notify(struct virtqueue *queue, bool on)

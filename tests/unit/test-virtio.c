@@ -1228,6 +1228,26 @@ static void no_master(const void *kind)
     done(driver);
 }
 
+/* What comes back while the function may not write is lost, nothing is written, and the driver is
+ * told when it may again. */
+static void no_master_in_flight(const void *kind)
+{
+    struct driver *driver = open_driver(kind, all);
+    add(driver, 0, T_OUT, 0, driver_room(driver, 512), 512);
+    driver_run(driver, 0);
+    g_assert_cmpuint(driver->rig->disk->submitted, ==, 1);
+    rig_config_write(driver->rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    uint8_t *ram = snapshot(driver);
+    rig_disk_run(driver->rig);
+    driver_turn(driver);
+    expect_same(driver, ram);
+    rig_config_write(driver->rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    g_assert_true(is_broken(driver));
+    driver_reset(driver);
+    g_assert_cmphex(driver_status(driver), ==, 0);
+    done(driver);
+}
+
 /* The state in the middle of the ring goes to another machine, which goes on there. */
 static void migrate(const void *kind)
 {
@@ -1433,6 +1453,7 @@ int main(int argc, char **argv)
         { "no-queue-reset", no_queue_reset },
         { "mixed-resets", mixed_resets },
         { "no-master", no_master },
+        { "no-master-in-flight", no_master_in_flight },
         { "migrate", migrate },
         { "wrong-state", wrong_state },
         { "short-ways", short_ways },

@@ -15,7 +15,7 @@ struct value {
 
 /* Figure 247. What is not listed is 0: not there, or no limit. */
 static const struct value controller[] = {
-    { 0, 2, 0x1b36 },            /* VID */
+    { 0, 2, NVME_VENDOR },       /* VID */
     { 2, 2, 0x1af4 },            /* SSVID */
     { 72, 1, 3 },                /* RAB: 8 commands */
     { 77, 1, 8 },                /* MDTS: 2^8 pages, NVME_TRANSFER */
@@ -32,9 +32,10 @@ static const struct value controller[] = {
     { 268, 2, 373 },             /* CCTEMP */
     { 512, 1, NVME_SQE_LOG << 4 | NVME_SQE_LOG },
     { 513, 1, NVME_CQE_LOG << 4 | NVME_CQE_LOG },
-    { 520, 2, 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6 }, /* ONCS: DSM, zeroes, select, timestamp */
-    { 525, 1, 3 << 1 | 1 },                        /* VWC: present; Flush takes all namespaces */
-    { 536, 4, 1 },                                 /* SGLS: supported, aligned or not */
+    { 520, 2, 1 << 6 | 1 << 4 | 1 << 3 | 1 << 2 | 1 }, /* ONCS: timestamp, select, zeroes, DSM,
+                                                          Compare */
+    { 525, 1, 3 << 1 | 1 }, /* VWC: present; Flush takes all namespaces */
+    { 536, 4, 1 },          /* SGLS: supported, aligned or not */
 };
 
 /* Figure 245. */

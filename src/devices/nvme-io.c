@@ -1,11 +1,18 @@
-/* The NVM command set (section 6): Flush, Write, Read, Write Zeroes, Dataset Management. Each is
- * one request to a disk, or several in a row: a flush after a write with FUA, a discard for each
- * range, a flush for each disk. */
+/* The NVM command set (section 6): Flush, Write, Read, Compare, Write Zeroes, Dataset Management.
+ * Each is one request to a disk, or several in a row: a flush after a write with FUA, a discard for
+ * each range, a flush for each disk, a read for each piece that is compared. */
 #include "nvme.h"
 
 #include <errno.h>
 
-enum { IO_FLUSH = 0x00, IO_WRITE = 0x01, IO_READ = 0x02, IO_ZEROES = 0x08, IO_DATASET = 0x09 };
+enum {
+    IO_FLUSH = 0x00,
+    IO_WRITE = 0x01,
+    IO_READ = 0x02,
+    IO_COMPARE = 0x05,
+    IO_ZEROES = 0x08,
+    IO_DATASET = 0x09
+};
 enum { DW12_FUA = 1 << 30, DSM_DEALLOCATE = 1 << 2, DSM_RANGES = 256 };
 
 struct dsm_range { /* figure 382 */
@@ -24,11 +31,26 @@ static uint16_t failure(const struct command *command, int error)
     return command->request.op == DISK_READ ? NVME_READ_ERROR : NVME_WRITE_FAULT;
 }
 
+/* The next piece of the disk that is to be compared, into the command's own buffer. */
+static bool next_piece(struct command *command)
+{
+    struct disk_request *request = &command->request;
+    uint64_t left = command->to_compare - command->compared;
+    request->offset += command->compared ? request->length : 0;
+    request->length = MIN(left, (uint64_t)NVME_PIECE);
+    command->iov[0] = (struct iovec){ command->piece, request->length };
+    request->iov = command->iov;
+    request->iov_count = 1;
+    return left > 0;
+}
+
 /* Puts the next request of a command with several into place; false: there is none. */
 static bool next_step(struct command *command)
 {
     struct nvme *nvme = command->nvme;
     struct disk_request *request = &command->request;
+    if (command->stepping == STEP_COMPARE)
+        return next_piece(command);
     if (command->stepping == STEP_FLUSH) {
         command->stepping = STEP_NONE;
         request->op = DISK_FLUSH;
@@ -46,20 +68,53 @@ static bool next_step(struct command *command)
     return false;
 }
 
+/* For the SMART log, where a Compare is a read (5.14.1.2). */
 static void count(struct command *command)
 {
     struct nvme_regs *regs = &command->nvme->regs;
     const struct disk_request *request = &command->request;
+    bool compare = command->stepping == STEP_COMPARE;
     if (request->op == DISK_READ) {
-        regs->reads++;
+        regs->reads += !compare || !command->compared;
         regs->sectors_read += request->length / SECTOR;
-        for (unsigned i = 0; i < command->ranges; i++)
+        for (unsigned i = 0; i < command->ranges && !compare; i++)
             guest_span_written(command->nvme->dev.board->guest, GPA(command->range[i].at),
                                command->range[i].length);
     } else if (request->op == DISK_WRITE) {
         regs->writes++;
         regs->sectors_written += request->length / SECTOR;
     }
+}
+
+/* Is the piece of the disk what the guest's memory holds there? */
+static uint16_t compare_piece(struct command *command)
+{
+    const uint8_t *piece = command->piece;
+    uint64_t skip = command->compared, left = command->request.length;
+    for (unsigned i = 0; i < command->ranges && left; i++) {
+        struct range range = command->range[i];
+        if (skip >= range.length) {
+            skip -= range.length;
+            continue;
+        }
+        range.at += skip;
+        range.length -= skip;
+        skip = 0;
+        while (range.length && left) {
+            uint8_t bytes[SECTOR];
+            size_t n = MIN(MIN(range.length, left), sizeof bytes);
+            if (!pci_read(&command->nvme->dev, GPA(range.at), bytes, n))
+                return NVME_DATA_ERROR;
+            if (memcmp(bytes, piece, n))
+                return NVME_COMPARE_FAILURE;
+            piece += n;
+            left -= n;
+            range.at += n;
+            range.length -= n;
+        }
+    }
+    command->compared += command->request.length;
+    return NVME_OK;
 }
 
 static void finish(struct command *command, int error)
@@ -69,7 +124,9 @@ static void finish(struct command *command, int error)
         error = 0; /* a deallocation is advice */
     if (!error)
         count(command);
-    if (!error && next_step(command)) {
+    if (!error && command->stepping == STEP_COMPARE)
+        status = compare_piece(command);
+    if (!error && !status && next_step(command)) {
         command_submit(command);
         disk_kick(command->nvme->disks[command->disk]);
         return;
@@ -162,6 +219,29 @@ static uint16_t io_write(struct command *command, const struct sqe *sqe)
     return transfer(command, sqe, true);
 }
 
+/* Section 6.6. What is compared is read in pieces, and not many commands have room for one: the
+ * others wait. */
+static uint16_t io_compare(struct command *command, const struct sqe *sqe)
+{
+    uint64_t lba, sectors;
+    if (!blocks(command, sqe, &lba, &sectors))
+        return NVME_LBA_RANGE;
+    uint16_t status = data_map(command, sqe, sectors * SECTOR);
+    if (status)
+        return status;
+    if (command->nvme->pieces == NVME_PIECES)
+        return NVME_BUSY;
+    command->piece = g_try_malloc(NVME_PIECE);
+    if (!command->piece)
+        return NVME_INTERNAL_ERROR;
+    command->nvme->pieces++;
+    command->stepping = STEP_COMPARE;
+    command->compared = 0;
+    command->to_compare = sectors * SECTOR;
+    next_piece(command);
+    return start(command, DISK_READ, lba, command->request.length / SECTOR);
+}
+
 static uint16_t io_zeroes(struct command *command, const struct sqe *sqe)
 {
     uint64_t lba, sectors;
@@ -215,9 +295,9 @@ static const struct io_command {
     uint16_t (*run)(struct command *command, const struct sqe *sqe);
     bool writes;
 } io_commands[] = {
-    [IO_FLUSH] = { io_flush, false },    [IO_WRITE] = { io_write, true },
-    [IO_READ] = { io_read, false },      [IO_ZEROES] = { io_zeroes, true },
-    [IO_DATASET] = { io_dataset, true },
+    [IO_FLUSH] = { io_flush, false },  [IO_WRITE] = { io_write, true },
+    [IO_READ] = { io_read, false },    [IO_COMPARE] = { io_compare, false },
+    [IO_ZEROES] = { io_zeroes, true }, [IO_DATASET] = { io_dataset, true },
 };
 
 bool io_supports(unsigned opcode, bool *writes)

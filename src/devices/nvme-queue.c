@@ -119,6 +119,9 @@ static void release(struct command *command)
         nvme->free_tables = command->table;
     }
     command->table = NULL;
+    if (command->piece)
+        nvme->pieces--;
+    g_clear_pointer(&command->piece, g_free);
     command->next = nvme->free_commands;
     nvme->free_commands = command;
 }

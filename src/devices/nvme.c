@@ -505,8 +505,8 @@ const struct device_class nvme_class = {
     .state = STATE(struct nvme, regs, 1, nvme_fields),
     .pci =
         &(const struct pci_class){
-            .vendor = 0x1b36,
-            .device = 0x0010,
+            .vendor = NVME_VENDOR,
+            .device = NVME_DEVICE,
             .class_code = 0x010802,
             .revision = 0x02,
             .subsystem_vendor = 0x1af4,

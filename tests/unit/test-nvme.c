@@ -21,7 +21,7 @@ enum {
 enum { CAP = 0, VS = 8, INTMS = 0xc, INTMC = 0x10, CC = 0x14, CSTS = 0x1c, AQA = 0x24 };
 enum { REG_ASQ = 0x28, REG_ACQ = 0x30, DOORBELL = 0x1000 };
 enum { CC_ON = 0x460001, RDY = 1, CFS = 2, PAGE = 4096, ADMIN_DEPTH = 16 };
-enum { FLUSH = 0, WRITE = 1, READ = 2, ZEROES = 8, DSM = 9 };
+enum { FLUSH = 0, WRITE = 1, READ = 2, COMPARE = 5, ZEROES = 8, DSM = 9 };
 enum {
     DELETE_SQ = 0,
     CREATE_SQ = 1,
@@ -250,7 +250,7 @@ static void fill(uint64_t at, size_t length, uint8_t seed)
 static void registers(void)
 {
     begin();
-    g_assert_cmphex(rig_config_read(rig, 0, 4), ==, 0x00101b36);
+    g_assert_cmphex(rig_config_read(rig, 0, 4), ==, 0x10f01af4);
     g_assert_cmphex(rig_config_read(rig, PCI_CLASS, 1) | rig_config_read(rig, 10, 2) << 8, ==,
                     0x010802);
     g_assert_cmphex(rig_load(rig, rig_bar(rig, 0) + CAP, 8), ==, 0x00000020280103ff);
@@ -436,7 +436,8 @@ static void logs(void)
     g_assert_cmphex(get_log(5, 4096, 0, false), ==, 0);
     g_assert_cmphex(peek(ANSWER + 4 * IDENTIFY, 4), ==, 1);
     g_assert_cmphex(peek(ANSWER + 1024 + 4 * WRITE, 4), ==, 3);
-    g_assert_cmphex(peek(ANSWER + 1024 + 4 * 5, 4), ==, 0); /* no Compare */
+    g_assert_cmphex(peek(ANSWER + 1024 + 4 * 4, 4), ==, 0); /* no Write Uncorrectable */
+    g_assert_cmphex(peek(ANSWER + 1024 + 4 * COMPARE, 4), ==, 1);
     g_assert_cmphex(get_log(5, 4, 1024 + 4 * READ, false), ==, 0);
     g_assert_cmphex(peek(ANSWER, 4), ==, 1);
     g_assert_cmphex(get_log(5, 4, 1026, false), ==, 0x02 | DNR);
@@ -576,7 +577,7 @@ static void io_errors(void)
     g_assert_cmphex(run(&io, e), ==, 0x02 | DNR);
     e.cdw0 = READ | 0xc0 << 8;
     g_assert_cmphex(run(&io, e), ==, 0x02 | DNR);
-    e.cdw0 = 5;
+    e.cdw0 = 4;
     g_assert_cmphex(run(&io, e), ==, 0x01 | DNR);
     g_assert_cmphex(run(&io, transfer(READ, 0, 2048, DATA, LIST)), ==, 0); /* all of it to page 0 */
     rig->disk->disk.size *= 4; /* so that the range is no reason */
@@ -625,6 +626,58 @@ static void writes(void)
     flush.nsid = UINT32_MAX;
     g_assert_cmphex(run(&io, flush), ==, 0);
     g_assert_cmpuint(rig->disk->submitted, ==, 6);
+    end();
+}
+
+/* Section 6.6: the disk against memory, in pieces of the disk and pages of memory. */
+static void compares(void)
+{
+    enum { SECTORS = 300, BYTES = SECTORS * 512, ODD = 0x200 };
+    begin_io();
+    uint64_t pages[(BYTES + ODD) / PAGE];
+    for (unsigned i = 0; i < G_N_ELEMENTS(pages); i++)
+        pages[i] = DATA + (i + 1) * PAGE;
+    put(LIST, pages, sizeof pages);
+    put(DATA + ODD, rig->disk->data + 10 * 512, BYTES);
+    struct entry e = transfer(COMPARE, 10, SECTORS, DATA + ODD, LIST);
+    g_assert_cmphex(run(&io, e), ==, 0);
+    g_assert_cmpuint(rig->disk->submitted, ==, 3);    /* 64 KiB each */
+    g_assert_true(same(DATA + ODD, 10 * 512, BYTES)); /* neither was changed */
+    /* The last byte, one in a later piece, the first one. */
+    const unsigned wrong[] = { BYTES - 1, 66000, 0 };
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        uint8_t *byte = &rig->disk->data[10 * 512 + wrong[i]];
+        *byte ^= 1;
+        g_assert_cmphex(run(&io, e), ==, 0x285);
+        *byte ^= 1;
+    }
+    g_assert_cmphex(run(&io, e), ==, 0);
+    g_assert_cmphex(run(&io, transfer(COMPARE, 11, 8, DATA + ODD, DATA + PAGE)), ==, 0x285);
+    g_assert_cmphex(run(&io, transfer(COMPARE, RIG_DISK_SIZE / 512, 1, DATA, 0)), ==, 0x80 | DNR);
+    rig->disk->disk.readonly = true;
+    g_assert_cmphex(run(&io, e), ==, 0);
+    g_assert_cmphex(identify(1, 0), ==, 0);
+    g_assert_cmphex(peek(ANSWER + 520, 2) & 1, ==, 1);
+    end();
+}
+
+/* More Compares than there is room for: the others wait, and have their turn. */
+static void many_compares(void)
+{
+    enum { MANY = 40 };
+    begin();
+    create_io(64);
+    put(DATA, rig->disk->data, 512);
+    for (unsigned i = 0; i < MANY; i++)
+        add(&io, transfer(COMPARE, 0, 1, DATA, 0));
+    ring(&io);
+    g_assert_cmpuint(rig->disk->submitted, ==, 16);
+    for (unsigned i = 0; i < MANY; i++) {
+        rig_disk_run(rig);
+        g_assert_true(take(&io));
+        g_assert_cmphex(last.status >> 1, ==, 0);
+    }
+    g_assert_cmpuint(rig->disk->submitted, ==, MANY);
     end();
 }
 
@@ -992,6 +1045,8 @@ int main(int argc, char **argv)
     g_test_add_func("/nvme/sgls", sgls);
     g_test_add_func("/nvme/io-errors", io_errors);
     g_test_add_func("/nvme/writes", writes);
+    g_test_add_func("/nvme/compares", compares);
+    g_test_add_func("/nvme/many-compares", many_compares);
     g_test_add_func("/nvme/deallocate", deallocate);
     g_test_add_func("/nvme/phases", phases);
     g_test_add_func("/nvme/full-completion-queue", full_completion_queue);

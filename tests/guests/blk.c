@@ -4,8 +4,7 @@
  * that the reads took.
  *
  * Virtio 1.2: section 4.1.4 (PCI), 3.1.1 (initialization), 2.7 (split rings), 5.2 (block device).
- * The reads run at CPL 3, which a software KVM executes natively; it lets ports through by the
- * bitmap of the TSS (AMD64 APM vol. 2, 12.2.5), for IOPL means nothing to it. */
+ * The reads run at CPL 3, which a software KVM executes natively. */
 #include "guest.h"
 
 #include <stddef.h>
@@ -185,58 +184,10 @@ static _Noreturn void user_main(void)
     leave(0);
 }
 
-/* --- to CPL 3 ------------------------------------------------------------------------------- */
-
-enum { CODE = 8, USER_STACK = 16, USER_CODE = 24, TSS = 32, TSS_BITMAP = 104 };
-static _Alignas(16) uint8_t tss[TSS_BITMAP + 8192 + 1];
-static _Alignas(16) uint64_t gdt[6] = { 0, 0x00af9b000000ffff, 0x00cff3000000ffff,
-                                        0x00affb000000ffff, 0, 0 };
-static _Alignas(16) uint8_t stack[4096];
-
-/* start.S has mapped the first 4 GiB by 2 MiB pages, for the kernel alone. */
-static void open_pages(void)
-{
-    uint64_t *pml4 = (uint64_t *)0x1000, *pdpt = (uint64_t *)0x2000, *pd = (uint64_t *)0x3000;
-    pml4[0] |= 4;
-    for (int i = 0; i < 4; i++)
-        pdpt[i] |= 4;
-    for (int i = 0; i < 16; i++)
-        pd[i] |= 4;
-    pd[BAR_AT >> 21] |= 4;
-    __asm__ volatile("mov %%cr3, %%rax; mov %%rax, %%cr3" : : : "rax", "memory");
-}
-
-static _Noreturn void enter_user(void)
-{
-    uint64_t base = (uint64_t)tss;
-    struct __attribute__((packed)) {
-        uint16_t limit;
-        uint64_t base;
-    } pointer = { sizeof gdt - 1, (uint64_t)gdt };
-    *(uint16_t *)(tss + 102) = TSS_BITMAP;
-    tss[sizeof tss - 1] = 0xff;
-    gdt[4] = (sizeof tss - 1) | (base & 0xffffff) << 16 | UINT64_C(0x89) << 40 | base >> 24 << 56;
-    open_pages();
-    __asm__ volatile("lgdt %0\n\t"
-                     "ltr %w1\n\t"
-                     "pushq %2\n\t"
-                     "pushq %3\n\t"
-                     "pushq $0x3002\n\t"
-                     "pushq %4\n\t"
-                     "pushq %5\n\t"
-                     "iretq"
-                     :
-                     : "m"(pointer), "r"(TSS), "r"((uint64_t)(USER_STACK | 3)),
-                       "r"((uint64_t)(stack + sizeof stack - 8)), "r"((uint64_t)(USER_CODE | 3)),
-                       "r"((uint64_t)user_main)
-                     : "memory");
-    __builtin_unreachable();
-}
-
 uint8_t main(void)
 {
     serial_init();
     outb(COM1, 0xa7);
     start_disk();
-    enter_user();
+    user_run(user_main, 32 * MIB, BAR_AT, 2 * MIB);
 }

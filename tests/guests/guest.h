@@ -75,6 +75,13 @@ void print_number(uint32_t value);
 void print_hex(uint32_t value);
 _Noreturn void leave(uint8_t status);
 
+/* Goes on with `entry` at CPL 3, which a software KVM executes natively, with all ports, the first
+ * `ram` bytes and the `bytes` at `mmio`. Whole units of 2 MiB. */
+_Noreturn void user_run(void (*entry)(void), uint32_t ram, uint32_t mmio, uint32_t bytes);
+
+void *memset(void *to, int value, __SIZE_TYPE__ size);
+void *memcpy(void *to, const void *from, __SIZE_TYPE__ size);
+
 /* A function is bus << 8 | device << 3 | function; configuration mechanism 1. */
 uint32_t pci_read(uint32_t function, uint32_t reg);
 void pci_write(uint32_t function, uint32_t reg, uint32_t value);

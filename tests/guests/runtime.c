@@ -5,9 +5,6 @@
 #include <stddef.h>
 
 /* The compiler may call these two. */
-void *memset(void *to, int value, size_t size);
-void *memcpy(void *to, const void *from, size_t size);
-
 void *memset(void *to, int value, size_t size)
 {
     void *at = to;

@@ -8,6 +8,8 @@
 #   # image: SCRIPT...   images/SCRIPT.sh makes an image; its path is in $SCRIPT (- becomes _)
 #   # lab                the guest wants hardware's KVM: where there is none it boots in the lab
 #   # seconds: N         give up after (120)
+#
+# $long is set when the runner was told --long: tests that do something many times do it more often then.
 
 hardware_kvm() { [ -w /dev/kvm ] && grep -qwE '^flags.*(svm|vmx)' /proc/cpuinfo; }
 
@@ -27,10 +29,13 @@ fail() {
     exit 1
 }
 
-# start ARGUMENTS: `hv run`, without a window, until the machine answers. $name is its name.
+# start ARGUMENTS: `hv run`, without a window unless $headless is empty, until the machine answers. $name
+# is its name.
+headless=--headless
 start() {
     # The lab's emulated AMD-V cannot pass XSAVE on (tests/lab/lab).
-    "$HV" run --headless --name "$name" ${HV_LAB:+--cpu host,-xsave} "$@" >hv.out 2>&1 </dev/null &
+    "$HV" run $headless --name "$name" ${HV_LAB:+--cpu host,-xsave} "$@" >hv.out 2>&1 \
+        </dev/null &
     hv_pid=$!
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
         "$HV" info "$name" >/dev/null 2>&1 && return

@@ -12,6 +12,9 @@
 #include <errno.h>
 #include <slirp/libslirp.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum {
     BUSY_MS = 75 * 1000,    /* the longest of its TCP timers */
@@ -210,6 +213,30 @@ static struct sockaddr_in host_side(const struct port *port)
     };
 }
 
+/* The descriptor that the next system call which makes one will give. */
+static int next_descriptor(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd;
+}
+
+/* Libslirp listens with room for one caller, and the kernel resets others who call at that moment.
+ * Does it with more room when the descriptor is the one that listens at the address, as it should.
+ */
+static void make_room(int fd, const struct sockaddr_in *host)
+{
+    enum { CALLERS = 256 };
+    struct sockaddr_in at = { .sin_family = AF_UNSPEC };
+    socklen_t size = sizeof at, length = sizeof(int);
+    int listens = 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens &&
+        getsockname(fd, (struct sockaddr *)&at, &size) == 0 && at.sin_family == AF_INET &&
+        at.sin_port == host->sin_port)
+        listen(fd, CALLERS);
+}
+
 bool slirp_net_open(struct slirp *net, const struct port *port, GError **error)
 {
     struct sockaddr_in host = host_side(port);
@@ -217,10 +244,13 @@ bool slirp_net_open(struct slirp *net, const struct port *port, GError **error)
     struct sockaddr_in guest = { .sin_family = AF_INET, .sin_port = htons(port->guest) };
     char text[PORT_TEXT];
     port_format(port, text);
+    int fd = next_descriptor();
     errno = 0;
     if (slirp_add_hostxfwd(net->slirp, (struct sockaddr *)&host, sizeof host,
                            (struct sockaddr *)&guest, sizeof guest,
                            port->udp ? SLIRP_HOSTFWD_UDP : 0) == 0) {
+        if (!port->udp)
+            make_room(fd, &host);
         net->published++;
         return true;
     }

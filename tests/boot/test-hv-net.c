@@ -273,6 +273,36 @@ static void published(void)
     net_guest_free(g);
 }
 
+/* Many who call at the same moment find room, although hv-net does not come to accept them. */
+static void many_at_once(void)
+{
+    enum { CALLERS = 64 };
+    uint16_t port = free_port();
+    g_autofree char *rules = g_strdup_printf("%u:80\n", port);
+    struct net_guest *g = start(rules, false);
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr = { htonl(INADDR_LOOPBACK) },
+                                   .sin_port = htons(port) };
+    int hosts[CALLERS];
+    unsigned connected = 0;
+    pid_t pid = net_guest_pid(g);
+    g_assert_cmpint(kill(pid, SIGSTOP), ==, 0);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        hosts[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(hosts[i], (struct sockaddr *)&address, sizeof address) < 0)
+            g_assert_cmpint(errno, ==, EINPROGRESS);
+    }
+    for (unsigned i = 0; i < CALLERS; i++) { /* who finds no room is heard a second later */
+        struct pollfd wait = { hosts[i], POLLOUT, 0 };
+        connected += poll(&wait, 1, 5) == 1 && wait.revents == POLLOUT;
+    }
+    g_assert_cmpint(kill(pid, SIGCONT), ==, 0);
+    g_assert_cmpuint(connected, ==, CALLERS);
+    for (unsigned i = 0; i < CALLERS; i++)
+        close(hosts[i]);
+    net_guest_free(g);
+}
+
 static void port_changes(void)
 {
     uint16_t port = free_port();
@@ -518,6 +548,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/idle", idle);
     g_test_add_func("/net/between-machines", between_machines);
     g_test_add_func("/net/killed", killed);
+    g_test_add_func("/net/many-at-once", many_at_once);
     g_test_add_func("/net/published", published);
     return g_test_run();
 }

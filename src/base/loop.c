@@ -17,6 +17,8 @@ enum {
     POLL_TURNS = 64,       /* fruitful polls in a row, before descriptors have their turn */
     POLL_FAILURES = 3,     /* fruitless windows in a row: polling pauses */
     POLL_PAUSE_NS = 50000000,
+    GIVE_WAY_NS = 20000, /* asleep, for a thread that waits for a lock */
+    GIVE_WAY_MAX = 100,  /* times, should it have no processor */
 };
 
 struct loop {
@@ -32,6 +34,7 @@ struct loop {
     unsigned lists, taken; /* changes of the list so far, and the last one that the thread knows */
     atomic_bool changed;   /* the list, a pause or the end: the thread looks */
     atomic_bool asleep;    /* or about to be: loop_wake must ring */
+    atomic_uint waiting;   /* threads in loop_lock */
 
     /* the thread's */
     GPtrArray *served; /* its copy of the list */
@@ -69,11 +72,26 @@ static void set_waked(struct loop_source *source, bool waked)
 
 /* --- the thread ----------------------------------------------------------------------------- */
 
+static void give_way(struct loop *loop)
+{
+    const struct timespec moment = { .tv_nsec = GIVE_WAY_NS };
+    for (int i = 0; i < GIVE_WAY_MAX && atomic_load(&loop->waiting); i++)
+        nanosleep(&moment, NULL);
+}
+
+/* Before each call. */
+static inline void lock_source(struct loop *loop, struct loop_source *source)
+{
+    if (atomic_load_explicit(&loop->waiting, memory_order_relaxed))
+        give_way(loop);
+    g_mutex_lock(source->lock);
+}
+
 /* A call of a source, unless it was removed. True: there is more to do, or there was something. */
 static bool call(struct loop *loop, struct loop_source *source,
                  bool (*op)(struct loop_source *source))
 {
-    g_mutex_lock(source->lock);
+    lock_source(loop, source);
     bool result = source->loop == loop && op(source);
     g_mutex_unlock(source->lock);
     return result;
@@ -82,7 +100,7 @@ static bool call(struct loop *loop, struct loop_source *source,
 static bool ready(struct loop *loop, struct loop_source *source, uint32_t events)
 {
     bool more = false;
-    g_mutex_lock(source->lock);
+    lock_source(loop, source);
     if (source->loop == loop && (events || is_waked(source))) {
         set_waked(source, false);
         more = source->ready(source, events);
@@ -177,6 +195,8 @@ static bool take_events(struct loop *loop, int timeout)
             more |= ready(loop, events[i].data.ptr, events[i].events);
     for (guint i = 0; i < loop->served->len; i++) {
         struct loop_source *source = g_ptr_array_index(loop->served, i);
+        if (atomic_load_explicit(&loop->changed, memory_order_relaxed))
+            return true; /* a pause waits for no more than the call at work */
         if (is_waked(source))
             more |= ready(loop, source, 0);
     }
@@ -361,6 +381,17 @@ void loop_wake(struct loop_source *source)
     atomic_thread_fence(memory_order_seq_cst); /* rest_sources: the other way round, no lock */
     if (atomic_load(&loop->asleep))
         ring(loop);
+}
+
+void loop_lock(struct loop *loop, GMutex *lock)
+{
+    if (!loop) {
+        g_mutex_lock(lock);
+        return;
+    }
+    atomic_fetch_add(&loop->waiting, 1);
+    g_mutex_lock(lock);
+    atomic_fetch_sub(&loop->waiting, 1);
 }
 
 void loop_pause(struct loop *loop)

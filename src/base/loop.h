@@ -53,6 +53,11 @@ void loop_settle(struct loop *loop);
 /* Has `ready` called soon. Any thread, with the source's lock held; nothing when not added. */
 void loop_wake(struct loop_source *source);
 
+/* Takes the lock of a source from another thread: waits at most for the call that is being made and
+ * does not race with the next one. A busy loop that unlocks has locked again before a thread that
+ * waited is awake; it lets this one go first. NULL: there is no such loop. */
+void loop_lock(struct loop *loop, GMutex *lock);
+
 /* After loop_pause no source is being called, and none will be until loop_resume. With no source's
  * lock held, from one thread. NULL is allowed. */
 void loop_pause(struct loop *loop);

@@ -10,6 +10,7 @@
  * machine/pc.c when it is a fixed part of the PC. */
 #pragma once
 #include "base/clock.h"
+#include "base/loop.h"
 #include "base/state.h"
 #include "bus/input.h"
 #include "bus/irq.h"
@@ -218,6 +219,17 @@ bool device_load(struct device *dev, const uint8_t **in, size_t *length, GError 
 
 /* An input pin of a controller, as the end of a wire. */
 struct irq_input device_irq_input(struct device *dev, unsigned pin);
+
+/* The device's lock, for threads that have to go on soon whatever the guest does: not behind more
+ * than one turn of its loop. */
+static inline void device_lock(struct device *dev)
+{
+    loop_lock(dev->loop, &dev->lock);
+}
+static inline void device_unlock(struct device *dev)
+{
+    g_mutex_unlock(&dev->lock);
+}
 
 /* For devices. */
 static inline uint64_t device_now(const struct device *dev)

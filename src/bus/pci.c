@@ -269,11 +269,11 @@ uint32_t pci_config_read(struct pci_bus *bus, unsigned devfn, unsigned offset, u
         return value;
     if (offset + width > PCI_HEADER_SIZE)
         return 0;
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     if (dev->pci->class->config_read)
         dev->pci->class->config_read(dev, offset, width);
     value = pci_get(dev, offset, width);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     return value;
 }
 
@@ -299,9 +299,9 @@ void pci_config_write(struct pci_bus *bus, unsigned devfn, unsigned offset, unsi
     struct device *dev = pci_device(bus, devfn);
     if (!dev || offset + width > PCI_HEADER_SIZE)
         return;
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     config_write(dev->pci, offset, width, value);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
 }
 
 /* --- life ----------------------------------------------------------------------------------- */

@@ -164,9 +164,9 @@ static json_t *guest_memory(struct client *c)
     struct memory_statistics said;
     if (!dev)
         return NULL;
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     bool speaks = dev->class->memory_ask(dev, &said);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     if (!speaks)
         return NULL;
     json_t *json = json_pack("{s:I}", "balloon", (json_int_t)said.balloon);
@@ -241,9 +241,9 @@ static json_t *method_screen_text(struct client *c, const json_t *params, GError
     struct device *dev = machine_display(c->control->machine);
     g_autofree struct screen_text *text = g_new0(struct screen_text, 1);
     (void)params, (void)error;
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     dev->class->screen->text(dev, text);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     json_t *lines = json_array();
     for (uint32_t row = 0; row < text->rows; row++) {
         g_autoptr(GString) line = g_string_new(NULL);
@@ -336,9 +336,9 @@ static bool set_memory(struct client *c, const json_t *value, GError **error)
                        most / MIB);
     if (!dev)
         return hv_fail(error, HV_WRONG_STATE, "memory: the machine has no virtio-balloon");
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     bool heard = dev->class->memory_wish(dev, (uint64_t)bytes);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     return heard || hv_fail(error, HV_WRONG_STATE,
                             "memory: the guest has no balloon driver running; it will hear of it "
                             "when it starts one");
@@ -358,9 +358,9 @@ static bool set_terminal(struct client *c, const json_t *value, GError **error)
         return hv_fail(error, HV_USAGE, "terminal: numbers of columns and rows are wanted");
     if (!dev)
         return hv_fail(error, HV_WRONG_STATE, "terminal: the machine has no virtio-console");
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     dev->class->terminal_resized(dev, (unsigned)columns, (unsigned)rows);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     return true;
 }
 

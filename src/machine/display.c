@@ -172,9 +172,9 @@ static bool look_aside(struct display *d)
     bool absolute = inputs_choose(devices, INPUT_POINTER_AT);
     uint32_t lamps = 0, activity = machine_disk_activity(d->machine);
     if (keyboard && keyboard->class->input->lamps) {
-        g_mutex_lock(&keyboard->lock);
+        device_lock(keyboard);
         lamps = keyboard->class->input->lamps(keyboard);
-        g_mutex_unlock(&keyboard->lock);
+        device_unlock(keyboard);
     }
     bool news = lamps != d->lamps || activity != d->activity || absolute != d->absolute;
     d->lamps = lamps;
@@ -189,9 +189,9 @@ static bool look(struct display *d)
     struct device *dev = machine_display(d->machine);
     struct rectangle changed = { 0, 0, 0, 0 };
     atomic_store(&d->dirty, false);
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     bool any = dev->class->screen->render(dev, &d->picture, &changed, false);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
 
     bool news = look_aside(d);
 
@@ -280,12 +280,12 @@ static void point(struct display *d, const struct display_message *m)
         inputs_choose(machine_devices(d->machine), at ? INPUT_POINTER_AT : INPUT_POINTER);
     if (!dev)
         return; /* the guest's driver has just gone */
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     if (at)
         dev->class->input->pointer_at(dev, m->a, m->b, (int32_t)m->c, m->d);
     else
         dev->class->input->pointer(dev, (int32_t)m->a, (int32_t)m->b, (int32_t)m->c, m->d);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
 }
 
 static void take(struct display *d, struct display_message *m)

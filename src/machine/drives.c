@@ -60,11 +60,11 @@ void drives_change_medium(struct drives *drives, struct machine_drive *drive, st
     struct disk *old = drive->disk;
     if (disk)
         disk_attach(disk, &dev->lock, dev->loop);
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     dev->class->change_medium(dev, drive->index, disk);
     /* What the guest ejected was the old one. */
     atomic_fetch_and(&drives->ejected, ~(1u << (drive - drives->drive)));
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     g_mutex_lock(&drives->lock);
     drive->disk = disk;
     g_mutex_unlock(&drives->lock);

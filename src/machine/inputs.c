@@ -19,9 +19,9 @@ static bool is_active(struct device *dev)
     const struct input_class *input = dev->class->input;
     if (!input->active)
         return true;
-    g_mutex_lock(&dev->lock);
+    device_lock(dev);
     bool active = input->active(dev);
-    g_mutex_unlock(&dev->lock);
+    device_unlock(dev);
     return active;
 }
 

@@ -330,12 +330,13 @@ static void tell(struct machine *m, const char *name, const char *text)
 
 static void stop(struct machine *m)
 {
-    vcpus_pause(m->vcpus);
-    clock_stop(m->board.clock);
+    vcpus_hold(m->vcpus); /* first the loops: a vCPU may wait for one */
     if (m->files.serial)
         host_stream_hold(m->files.serial, true);
     for (guint i = 0; i < m->pc.devices->len; i++)
         loop_pause(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
+    vcpus_pause(m->vcpus);
+    clock_stop(m->board.clock);
 }
 
 static void go(struct machine *m)
@@ -478,9 +479,9 @@ bool machine_set_cable(struct machine *m, bool in, GError **error)
         struct device *dev = g_ptr_array_index(m->pc.devices, i);
         if (!dev->class->set_cable)
             continue;
-        g_mutex_lock(&dev->lock);
+        device_lock(dev);
         dev->class->set_cable(dev, in);
-        g_mutex_unlock(&dev->lock);
+        device_unlock(dev);
         found = true;
     }
     return found || hv_fail(error, HV_WRONG_STATE, "it has no network card");

@@ -193,10 +193,10 @@ static bool is_due(struct typist *t, struct device *keyboard, const struct strok
 /* False when the stroke has to wait. */
 static bool give(struct typist *t, struct device *keyboard, const struct stroke *stroke)
 {
-    g_mutex_lock(&keyboard->lock);
+    device_lock(keyboard);
     bool given = is_due(t, keyboard, stroke) &&
                  keyboard->class->input->key(keyboard, stroke->usage, stroke->down);
-    g_mutex_unlock(&keyboard->lock);
+    device_unlock(keyboard);
     if (!given)
         return false;
     t->held[stroke->usage] = stroke->down ? keyboard : NULL;

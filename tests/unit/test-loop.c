@@ -2,6 +2,7 @@
 #include "base/loop.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -377,6 +378,52 @@ static void sources_come_and_go(void)
     loop_free(loop);
 }
 
+/* A turn that takes a while, with more to do after it, for ever. */
+static bool on_long_ready(struct loop_source *source, uint32_t events)
+{
+    struct owner *owner = source->opaque;
+    int64_t end = g_get_monotonic_time() + 1000;
+    (void)events;
+    g_atomic_int_inc(&owner->readies);
+    while (g_get_monotonic_time() < end)
+        ;
+    return true;
+}
+
+/* Whoever takes the lock by loop_lock waits for the turn at work, and for no other (a host that
+ * gives this thread no processor for long makes it a few), also where both have one processor. */
+static void lets_others_go_first(void)
+{
+    enum { TIMES = 50, TURNS = 6 };
+    struct owner owner;
+    struct loop *loop = loop_new("test");
+    unsigned turns = 0;
+    cpu_set_t all, one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    g_assert_cmpint(sched_getaffinity(0, sizeof all, &all), ==, 0);
+    g_assert_cmpint(sched_setaffinity(0, sizeof one, &one), ==, 0);
+    init(&owner, -1);
+    owner.source.ready = on_long_ready;
+    add(loop, &owner, 0);
+    wake(&owner);
+    for (unsigned i = 0; i < TIMES; i++) {
+        g_usleep(3000);
+        unsigned before = g_atomic_int_get(&owner.readies);
+        loop_lock(loop, &owner.lock);
+        turns += owner.readies - before;
+        g_mutex_unlock(&owner.lock);
+    }
+    g_assert_cmpuint(owner.readies, >, TIMES);
+    g_assert_cmpuint(turns, <, TIMES * TURNS);
+    g_test_message("%u turns for %u locks", turns, TIMES);
+    loop_free(loop);
+    g_assert_cmpint(sched_setaffinity(0, sizeof all, &all), ==, 0);
+    loop_lock(NULL, &owner.lock);
+    g_assert_false(g_mutex_trylock(&owner.lock));
+    g_mutex_unlock(&owner.lock);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -390,5 +437,6 @@ int main(int argc, char **argv)
     g_test_add_func("/loop/idle-sleeps", idle_sleeps);
     g_test_add_func("/loop/pauses", pauses);
     g_test_add_func("/loop/sources-come-and-go", sources_come_and_go);
+    g_test_add_func("/loop/lets-others-go-first", lets_others_go_first);
     return g_test_run();
 }

@@ -1,13 +1,18 @@
 #!/bin/sh
-# linux-shell.sh: Linux with every driver for hv's drives and network cards, whose /init does what it is
-# told on the serial port (guest_shell in ../lib.sh), or powers off with "off" on its command line. Prints
-# the folder that linux-initrd.sh made.
+# linux-shell.sh [i386]: Linux with every driver for hv's drives and network cards, whose /init does what
+# it is told on the serial port (guest_shell in ../lib.sh), or powers off with "off" on its command line.
+# Prints the folder that linux-initrd.sh made.
 
 . "$(dirname "$0")/lib.sh"
-need gcc:gcc
+arch=${1:-amd64}
 folder=$(mktemp -d "$cache/shell.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
-gcc -O2 -static -s -o "$folder/echo" "$images/../guest/echo.c" || die 'the program for the guest'
+if [ "$arch" = amd64 ]; then
+    need gcc:gcc
+    gcc -O2 -static -s -o "$folder/echo" "$images/../guest/echo.c" || die 'the program for the guest'
+else # whose compiler and C library are not at hand: busybox serves one call after the other
+    printf '#!/bin/sh\nexec nc -ll -p "$1" -e cat\n' >"$folder/echo"
+fi
 {
     echo 'base64 -d >/bin/echo-server <<END'
     base64 "$folder/echo"
@@ -37,5 +42,5 @@ while IFS= read -r line; do
 done
 END
 } >"$folder/init"
-"$images/linux-initrd.sh" --init "$folder/init" virtio_pci virtio_blk virtio_net e1000 ahci sd_mod nvme ext4 \
+"$images/linux-initrd.sh" --arch "$arch" --init "$folder/init" virtio_pci virtio_blk virtio_net e1000 ahci sd_mod nvme ext4 \
     crc32c_generic

@@ -68,6 +68,7 @@ struct disk {
     bool readonly;
     char *name;     /* for messages: the image's file name */
     char *identity; /* of the image's file (block/image.h); NULL: it has none */
+    char *mark;     /* what an image calls its content, for those that lie on it; NULL: nothing */
     void (*full)(void *opaque, struct disk *disk, int error);
     void *full_opaque;
     guint activity; /* requests so far, for the lamp; atomic */

@@ -16,14 +16,17 @@ static struct mapped *of(struct disk *disk)
 
 /* --- reading --------------------------------------------------------------------------------- */
 
-static int read_file(struct mapped *mapped, struct cursor *cursor, uint64_t at, uint64_t length)
+/* Any bytes of `file` or of the disk below, unlike what an owner may ask for. */
+static int read_disk(struct disk *disk, struct cursor *cursor, uint64_t at, uint64_t length)
 {
     struct iovec iov[SPANS];
     int error = 0;
     size_t n;
     for (; length && !error; at += n, length -= n) {
-        unsigned count = cursor_take(cursor, length, iov, SPANS, &n);
-        error = raw_move(mapped->file, false, iov, count, at);
+        struct disk_request request = { .op = DISK_READ, .at = at, .iov = iov };
+        request.iov_count = cursor_take(cursor, length, iov, SPANS, &n);
+        request.length = n;
+        error = disk->ops->now(disk, &request);
     }
     return error;
 }
@@ -32,26 +35,11 @@ static int read_file(struct mapped *mapped, struct cursor *cursor, uint64_t at, 
 static int read_below(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
                       uint64_t length)
 {
-    struct disk *below = mapped->below;
-    struct iovec iov[SPANS];
-    int error = 0;
-    size_t n;
-    while (length && below && offset < below->size && !error) {
-        uint64_t there = MIN(length, below->size - offset);
-        unsigned count = cursor_take(cursor, there, iov, SPANS, &n);
-        struct disk_request request = { /* of any bytes, unlike an owner's */
-                                        .op = DISK_READ,
-                                        .at = offset,
-                                        .length = n,
-                                        .iov = iov,
-                                        .iov_count = count
-        };
-        error = below->ops->now(below, &request);
-        offset += n;
-        length -= n;
-    }
+    const struct disk *below = mapped->below;
+    uint64_t there = below && offset < below->size ? MIN(length, below->size - offset) : 0;
+    int error = read_disk(mapped->below, cursor, offset, there);
     if (!error)
-        cursor_zero(cursor, length);
+        cursor_zero(cursor, length - there);
     return error;
 }
 
@@ -83,7 +71,7 @@ static int read_range(struct mapped *mapped, struct cursor *cursor, uint64_t off
             error = read_below(mapped, cursor, offset, n);
             break;
         case EXTENT_DATA:
-            error = read_file(mapped, cursor, extent.at, n);
+            error = read_disk(mapped->file, cursor, extent.at, n);
             break;
         case EXTENT_ZERO:
             cursor_zero(cursor, n);

@@ -71,7 +71,7 @@ struct mapped_format {
 struct mapped {
     struct worker worker; /* of one thread */
     const struct mapped_format *format;
-    struct disk *file;  /* raw.c */
+    struct disk *file;  /* raw.c; of what is never written any kind */
     struct disk *below; /* NULL: none. Readonly */
     uint64_t granule;   /* bytes, a power of two: what is allocated and zeroed as a whole */
     /* A flush needs `format->flush`; changed under both locks. While not, the file's will do. */

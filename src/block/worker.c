@@ -234,6 +234,7 @@ void worker_free(struct disk *disk)
     g_cond_clear(&worker->idle);
     g_free(disk->name);
     g_free(disk->identity);
+    g_free(disk->mark);
     g_free(worker);
 }
 

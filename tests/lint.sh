@@ -139,6 +139,7 @@ src/block/image.c:g_strdup_printf runs in hv, before there is a guest
 src/block/copy.c:g_malloc for tools only
 src/block/mapped.c:g_mutex_lock around work on its thread; the owner's, to change its map and to drain
 src/block/overlay.c:g_malloc0 when it is opened
+src/block/concat.c:g_mutex_lock the owner's, to drain
 src/block/raw.c:g_malloc0 when it is opened
 src/block/raw.c:g_mutex_lock the owner's, to drain; one flush at a time on threads
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-const struct format *const formats[] = { NULL };
+const struct format *const formats[] = {
+    &vdi_format,
+    NULL,
+};
 
 static struct disk *open_raw(const struct format_parts *parts, GError **error)
 {

@@ -112,7 +112,7 @@ static void wrong_values(void)
         { "disk", "a,bus", "--disk" },
         { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
         { "disk", "a,bus=ide", "bus=ide: \"ahci\", \"virtio\" or \"nvme\" is what there is" },
-        { "disk", "a,format=qcow2", "format=qcow2: \"raw\" is what there is" },
+        { "disk", "a,format=qcow9", "format=qcow9: \"raw\"" },
         { "cdrom", "a,writable", "--cdrom: unknown key \"writable\"" },
         { "cdrom", "", "--cdrom: a file name is wanted" },
         { "headless", "maybe", "--headless maybe: on or off" },

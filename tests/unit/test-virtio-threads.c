@@ -177,9 +177,11 @@ static void round_trip(struct bench *b, uint64_t features)
         loop_pause(b->rig->dev->loop);
         loop_resume(b->rig->dev->loop);
         break;
-    case 3: /* bus mastering goes, and comes back */
+    case 3: /* bus mastering goes, and comes back; what the disk did meanwhile is lost */
         rig_config_write(b->rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
         rig_config_write(b->rig, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        if (driver_status(b->driver) & DRIVER_NEEDS_RESET)
+            start(b, features);
         break;
     default:
         if (g_rand_boolean(b->rand))

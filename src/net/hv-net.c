@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,11 +201,19 @@ static int serve(const struct arguments *args)
 
 /* --- keep ----------------------------------------------------------------------------------- */
 
+/* By the program's path, so that it goes by its name (ps, killall, valgrind); by the link when
+ * another file is there by now: then the path ends in " (deleted)". */
 static pid_t start(char **argv)
 {
+    char path[PATH_MAX];
     pid_t pid = fork();
     if (pid)
         return pid;
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length > 0) {
+        path[length] = 0;
+        execv(path, argv);
+    }
     execv("/proc/self/exe", argv);
     _exit(HOPELESS);
 }

@@ -238,7 +238,7 @@ static bool is_drained(const struct virtio *v)
 void virtio_drained(struct device *dev)
 {
     struct virtio *v = dev->virtio;
-    for (unsigned i = 0; i < v->count; i++)
+    for (unsigned i = 0; v->queue_draining && i < v->count; i++)
         if (v->queue_draining >> i & 1 && !virtqueue_in_flight(v->queues[i]))
             v->queue_draining &= ~(UINT64_C(1) << i);
     if (v->draining && is_drained(v))

@@ -110,14 +110,16 @@ static bool land(struct virtqueue *queue, struct landing *l)
     return true;
 }
 
-/* Enough buffers for whatever may come, or as many as there are. */
-static bool prepare(const struct vnet *vnet, struct virtqueue *queue, struct landing *l)
+/* Enough buffers for a packet of so many bytes, or as many as there are. */
+static bool prepare(const struct vnet *vnet, struct virtqueue *queue, struct landing *l,
+                    size_t length)
 {
     bool merge = virtio_has(&vnet->dev, F_MRG_RXBUF);
     size_t wanted = HEADER + NET_ETHERNET + 4 + vnet->mtu;
     if (virtio_has(&vnet->dev, F_GUEST_TSO4) || virtio_has(&vnet->dev, F_GUEST_TSO6) ||
         virtio_has(&vnet->dev, F_GUEST_USO4))
         wanted = NET_PACKET_MAX;
+    wanted = MIN(wanted, length);
     l->chains = l->segments = 0;
     l->room = 0;
     do {
@@ -203,45 +205,50 @@ static unsigned flow_of(const uint8_t *frame)
     return (sum ^ sum >> 8) % FLOWS;
 }
 
-/* The pair that is to get the next packet: the one that last sent for its flow (section
- * 5.1.6.5.5). */
-static unsigned pair_of_next(struct vnet *vnet)
+/* The next packet's length, or more; 0: there is none. And the pair that is to get it: the one that
+ * last sent for its flow (section 5.1.6.5.5). */
+static size_t next_packet(struct vnet *vnet, unsigned *pair)
 {
     uint8_t packet[HEADER + PEEK] = { 0 };
-    if (vnet->regs.pairs <= 1 || net_peek(vnet->net, packet, sizeof packet) <= HEADER)
-        return 0;
-    unsigned pair = vnet->flows[flow_of(packet + HEADER)];
-    return pair < vnet->regs.pairs ? pair : 0;
+    size_t length = net_peek(vnet->net, packet, vnet->regs.pairs > 1 ? sizeof packet : 0);
+    *pair = 0;
+    if (length > HEADER && vnet->regs.pairs > 1)
+        *pair = vnet->flows[flow_of(packet + HEADER)];
+    if (*pair >= vnet->regs.pairs)
+        *pair = 0;
+    return length;
 }
 
 /* --- both directions ------------------------------------------------------------------------ */
 
-/* True: the packet, if there was one, is out of the way. */
-static bool receive_one(struct vnet *vnet, struct virtqueue *queue, bool *got)
+/* The next packet is out of the way; `starved`: it waits for buffers. False: there is none. */
+static bool receive_one(struct vnet *vnet)
 {
     struct landing landing;
     uint8_t frame[PEEK];
-    *got = false;
-    if (!prepare(vnet, queue, &landing))
+    unsigned pair;
+    size_t length = next_packet(vnet, &pair);
+    if (!length)
         return false;
-    size_t length = net_receive(vnet->net, landing.iov, landing.segments);
-    *got = length > HEADER;
-    if (*got && peek(&landing, length, frame) && vnet_passes(vnet, frame))
+    struct virtqueue *queue = virtio_queue(&vnet->dev, 2 * pair);
+    vnet->starved = !prepare(vnet, queue, &landing, length);
+    if (vnet->starved)
+        return true;
+    length = net_receive(vnet->net, landing.iov, landing.segments);
+    if (length > HEADER && peek(&landing, length, frame) && vnet_passes(vnet, frame))
         deliver(vnet, &landing, length);
     else
         give_back(&landing, 0);
     virtqueue_flush(queue);
-    return true;
+    return length > HEADER;
 }
 
 static bool receive_all(struct vnet *vnet)
 {
     bool got = true;
     vnet->starved = false;
-    for (unsigned i = 0; i < VIRTQUEUE_BATCH && got && is_on(vnet) && !vnet->starved; i++) {
-        struct virtqueue *queue = virtio_queue(&vnet->dev, 2 * pair_of_next(vnet));
-        vnet->starved = !receive_one(vnet, queue, &got);
-    }
+    for (unsigned i = 0; i < VIRTQUEUE_BATCH && got && is_on(vnet) && !vnet->starved; i++)
+        got = receive_one(vnet);
     watch(vnet);
     return got && is_on(vnet);
 }

@@ -300,6 +300,12 @@ bool net_send(struct net *net, const struct iovec *iov, unsigned count)
 /* What a read may answer beside a packet. */
 enum { NOTHING = 0, OVERLONG = -1 };
 
+/* What a read answered means that nobody is there any more. */
+static bool is_end(ssize_t n)
+{
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM);
+}
+
 /* One packet: its length, NOTHING, or OVERLONG: it is lost. */
 static ssize_t fetch(struct net *net, struct iovec *iov, unsigned count)
 {
@@ -311,7 +317,7 @@ static ssize_t fetch(struct net *net, struct iovec *iov, unsigned count)
     while (n < 0 && errno == EINTR);
     if (n < 0 && (errno == EFAULT || errno == EINVAL))
         return OVERLONG; /* a tap device's words for it */
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM))
+    if (is_end(n))
         set_gone(net);
     if (n <= 0)
         return NOTHING;
@@ -400,9 +406,16 @@ static size_t treat(struct net *net, const struct iovec *iov, unsigned count, si
 
 size_t net_peek(struct net *net, void *to, size_t length)
 {
-    if (net->tap || net->cutting || net->gone)
+    ssize_t n;
+    if (net->cutting || (net->tap && !net->gone))
+        return NET_PACKET_MAX;
+    if (net->gone)
         return 0;
-    ssize_t n = recv(net->fd, to, length, MSG_PEEK | MSG_DONTWAIT);
+    do
+        n = recv(net->fd, to, length, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (is_end(n))
+        set_gone(net);
     return n > 0 ? (size_t)n : 0;
 }
 

@@ -71,8 +71,8 @@ void net_set_offloads(struct net *net, unsigned offloads);
  * when net_fd is writable. A far end that is gone, or a packet that it refuses (too short, too
  * long), is a lost packet and true. */
 bool net_send(struct net *net, const struct iovec *iov, unsigned count);
-/* The first bytes of the next packet, with its header, which net_receive then gives; how many they
- * are. 0: none is there, or the far end cannot say before. */
+/* At most how many bytes net_receive gives next; 0: nothing is there. What is known of the packet's
+ * first bytes, header included, is in `to`. */
 size_t net_peek(struct net *net, void *to, size_t length);
 /* Receives one packet with its header into iov, without a copy when it needs no treatment. The
  * bytes; 0: none is there now. A packet that does not fit, or makes no sense, is dropped. iov may

@@ -473,6 +473,50 @@ static void many_spans(struct fixture *f, const void *unused)
     }
 }
 
+/* How long the next packet is, and how it begins, before it is taken. */
+static void peeked(struct fixture *f, const void *unused)
+{
+    uint8_t front[20];
+    (void)unused;
+    for (unsigned i = 0; i < 1700; i++)
+        f->packet[i] = i < HEADER ? 0 : (uint8_t)(i * 13);
+    g_assert_cmpuint(net_peek(f->net, NULL, 0), ==, 0);
+    arrive(f, 1700);
+    arrive(f, build(f, &(struct shape){ .payload = 5000, .size = 1000 }));
+    for (unsigned i = 0; i < 2; i++)
+        g_assert_cmpuint(net_peek(f->net, NULL, 0), ==, 1700);
+    g_assert_cmpuint(net_peek(f->net, front, sizeof front), ==, 1700);
+    g_assert_cmpuint(front[19], ==, (uint8_t)(19 * 13));
+    g_assert_cmpuint(receive(f, 2000), ==, 1700);
+    for (unsigned packets = 0; packets < 5; packets++) {
+        g_assert_cmpuint(net_peek(f->net, NULL, 0), >=, HEADER + NET_ETHERNET + IP4 + TCP + 1000);
+        g_assert_cmpuint(receive(f, 2000), ==, HEADER + NET_ETHERNET + IP4 + TCP + 1000);
+    }
+    g_assert_cmpuint(net_peek(f->net, NULL, 0), ==, 0);
+    close(f->far);
+    f->far = -1;
+    g_assert_false(net_gone(f->net));
+    g_assert_cmpuint(net_peek(f->net, NULL, 0), ==, 0);
+    g_assert_true(net_gone(f->net));
+    g_assert_cmpuint(net_peek(f->net, NULL, 0), ==, 0);
+}
+
+/* Of any length, at any address, and with as many carries as there can be. */
+static void checksums(struct fixture *f, const void *unused)
+{
+    (void)unused;
+    for (unsigned round = 0; round < 2000; round++) {
+        size_t length = round < 600 ? round / 2 : (size_t)g_random_int_range(0, 65536);
+        uint8_t *at = f->packet + g_random_int_range(0, 16);
+        for (size_t i = 0; i < length; i++)
+            at[i] = round & 1 ? 0xff : (uint8_t)g_random_int();
+        uint16_t sum = checksum_fold(checksum_add(0, at, length));
+        uint8_t stored[2];
+        memcpy(stored, &sum, 2);
+        g_assert_cmphex(get16(stored), ==, (uint16_t)~sum_words(0, at, length));
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -484,6 +528,7 @@ int main(int argc, char **argv)
         { "/net/lost", lost },       { "/net/send", send_packets },
         { "/net/gone", gone },       { "/net/discard", discard },
         { "/net/capture", capture }, { "/net/many-spans", many_spans },
+        { "/net/peek", peeked },     { "/net/checksums", checksums },
     };
     g_test_init(&argc, &argv, NULL);
     g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL);

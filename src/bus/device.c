@@ -193,6 +193,26 @@ void device_destroy(struct device *dev)
     g_free(dev);
 }
 
+static void hold(struct device *dev, bool still)
+{
+    device_lock(dev);
+    if (dev->virtio)
+        virtio_hold(dev, still);
+    device_unlock(dev);
+}
+
+void device_pause(struct device *dev)
+{
+    hold(dev, true);
+    loop_pause(dev->loop);
+}
+
+void device_resume(struct device *dev)
+{
+    hold(dev, false);
+    loop_resume(dev->loop);
+}
+
 void device_reset(struct device *dev)
 {
     g_mutex_lock(&dev->lock);
@@ -208,11 +228,14 @@ void device_reset(struct device *dev)
 void device_save(struct device *dev, GByteArray *out)
 {
     g_mutex_lock(&dev->lock);
+    bool held = dev->virtio && virtio_hold(dev, true);
     if (dev->pci)
         pci_save(dev, out);
     if (dev->virtio)
         virtio_save(dev, out);
     state_save(&dev->class->state, dev, out);
+    if (dev->virtio)
+        virtio_hold(dev, held);
     g_mutex_unlock(&dev->lock);
 }
 

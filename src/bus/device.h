@@ -101,6 +101,7 @@ struct board_ops {
     void (*line_route)(void *opaque, int line, uint64_t address, uint32_t data);
     void (*line_send)(void *opaque, int line); /* commits the routes changed before */
     void (*line_close)(void *opaque, int line);
+    int (*line_fd)(void *opaque, int line); /* the eventfd; commits as line_send does, or -1 */
     /* A write of any width to `address` in memory signals fd instead of leaving the guest. */
     bool (*doorbell)(void *opaque, uint64_t address, int fd, bool on);
 };
@@ -211,6 +212,11 @@ bool device_plug(struct device *dev, const char *plug, void *what);
 bool device_start(struct device *dev, GError **error);
 /* The machine's threads no longer call it. NULL is allowed. */
 void device_destroy(struct device *dev);
+
+/* The machine stands still, after its vCPUs: whoever serves the device's queues rests until
+ * device_resume. */
+void device_pause(struct device *dev);
+void device_resume(struct device *dev);
 
 /* These take the device's lock. */
 void device_reset(struct device *dev);

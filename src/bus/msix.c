@@ -110,6 +110,16 @@ void pci_msix_notify(struct device *dev, unsigned vector)
         send(dev, vector);
 }
 
+int pci_msix_line(struct device *dev, unsigned vector)
+{
+    struct msix *msix = dev->pci->msix;
+    const struct board *board = dev->board;
+    if (!pci_msix_enabled(dev) || vector >= msix->vectors || !msix->claimed ||
+        is_masked(dev, vector) || !board->ops->line_fd || !prepare_line(dev, vector))
+        return -1;
+    return board->ops->line_fd(board->opaque, msix->lines[vector]);
+}
+
 void msix_update(struct device *dev)
 {
     struct msix *msix = dev->pci->msix;
@@ -181,6 +191,8 @@ static void msix_write(struct device *dev, uint64_t offset, unsigned width, uint
     write_dword(dev, (unsigned)offset, (uint32_t)value);
     if (width == 8)
         write_dword(dev, (unsigned)offset + 4, (uint32_t)(value >> 32));
+    if (dev->pci->class->msix_written)
+        dev->pci->class->msix_written(dev);
 }
 
 const struct region msix_region = {

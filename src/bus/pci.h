@@ -63,6 +63,8 @@ struct pci_class {
     void (*config_written)(struct device *dev, unsigned offset, unsigned length);
     /* Before a read, for registers that are windows (virtio's pci-cfg capability). Optional. */
     void (*config_read)(struct device *dev, unsigned offset, unsigned length);
+    /* After a write to the MSI-X table, for who uses pci_msix_line. Optional. */
+    void (*msix_written)(struct device *dev);
 };
 
 struct pci_regs {
@@ -138,6 +140,10 @@ bool pci_msix_enabled(const struct device *dev);
 /* Sends the message of `vector`, or marks it pending while it is masked. Nothing when MSI-X is off
  * or there is no such vector. */
 void pci_msix_notify(struct device *dev, unsigned vector);
+/* An eventfd that sends the message of `vector` when it is signalled, for a peer that signals it by
+ * itself; -1 when there is none: now, because it is masked, or at all. To be asked for again after
+ * each write to the table or to configuration space. */
+int pci_msix_line(struct device *dev, unsigned vector);
 /* From now (a driver is ready) until pci_msix_release the messages go through irqfds. */
 void pci_msix_claim(struct device *dev);
 void pci_msix_release(struct device *dev);

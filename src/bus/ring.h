@@ -5,6 +5,7 @@
 
 struct device;
 struct virtio_queue_class;
+struct virtio_ring;
 
 enum { RING_OWN_SEGMENTS = 18 }; /* of a chain; more are allocated when a chain has more */
 
@@ -119,6 +120,12 @@ void virtqueue_free(struct virtqueue *queue); /* NULL is allowed */
 const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *setup);
 void virtqueue_disable(struct virtqueue *queue);
 bool virtqueue_waits(const struct virtqueue *queue); /* of its class */
+/* Lends the queue: where its ring is and goes on. False: it is off, or chains are held. */
+bool virtqueue_lend(struct virtqueue *queue, struct virtio_ring *ring);
+void virtqueue_ring(const struct virtqueue *queue, struct virtio_ring *ring);
+/* It is back, and goes on where `ring` says; false: that is no position, it goes on where it was.
+ */
+bool virtqueue_return(struct virtqueue *queue, const struct virtio_ring *ring);
 bool virtqueue_is_active(const struct virtqueue *queue);
 bool virtqueue_is_enabled(const struct virtqueue *queue); /* active, or muted */
 /* Without bus mastering a function reads and writes no memory (PCI 3.0 section 6.2.2): an enabled

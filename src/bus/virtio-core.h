@@ -42,6 +42,11 @@ struct door {
     unsigned index;
     bool registered; /* with the hypervisor, at `notify_base` */
     bool stuck;      /* the last turn took nothing of what is there */
+
+    bool wanted; /* the device lends the queue whenever that may be */
+    bool lent;   /* and it is: `source` is not on the loop, its eventfd the server's */
+    int call;    /* while lent: what interrupts the driver, a line's eventfd or that of `called` */
+    struct loop_source called;
 };
 
 struct virtio {
@@ -52,6 +57,7 @@ struct virtio {
     bool running;
     uint8_t draining;        /* the status that is shown until nothing is in flight; 0: none */
     uint64_t queue_draining; /* queues in reset, a bit each */
+    bool still;              /* virtio_hold */
     uint64_t notify_base;    /* of the doorbells that are registered; 0: none */
     unsigned windows;        /* offset of the pci-cfg capability */
     struct virtqueue *queues[VIRTIO_QUEUES];
@@ -65,6 +71,12 @@ void virtio_enable_queue(struct virtio *v, unsigned index);
 void virtio_reset_queue(struct virtio *v, unsigned index);
 void virtio_place_doorbells(struct virtio *v); /* where the BAR is now */
 void virtio_master(struct virtio *v);          /* bus mastering may have come or gone */
+
+/* virtio-lend.c: each queue is where it may be now, and so are the interrupts of those lent. */
+void virtio_update_lent(struct virtio *v);
+void virtio_place_calls(struct virtio *v);
+/* A notification that came by the register. */
+void virtio_ring_bell(struct door *door);
 
 /* virtio-pci.c: the capabilities that say where the registers are. In init. */
 void virtio_add_capabilities(struct virtio *v);

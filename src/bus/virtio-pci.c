@@ -119,6 +119,12 @@ static uint16_t vector_or_none(const struct virtio *v, uint64_t value)
     return value <= v->count ? (uint16_t)value : NO_VECTOR;
 }
 
+static void set_vector(struct virtio *v, struct queue_regs *q, uint16_t vector)
+{
+    q->vector = vector;
+    virtio_place_calls(v);
+}
+
 /* What belongs to a queue; only while it is off. */
 static void queue_set(struct virtio *v, unsigned index, enum common field, uint64_t value)
 {
@@ -126,7 +132,7 @@ static void queue_set(struct virtio *v, unsigned index, enum common field, uint6
     if (field == QUEUE_RESET && value == 1)
         virtio_reset_queue(v, index);
     else if (field == QUEUE_VECTOR)
-        q->vector = vector_or_none(v, value);
+        set_vector(v, q, vector_or_none(v, value));
     else if (q->enabled)
         return;
     else if (field == QUEUE_SIZE)
@@ -253,7 +259,7 @@ static void bar_write(struct device *dev, uint64_t offset, unsigned width, uint6
         break;
     case WINDOW_NOTIFY:
         if (at / NOTIFY_STRIDE < v->count)
-            loop_wake(&v->doors[at / NOTIFY_STRIDE].source);
+            virtio_ring_bell(&v->doors[at / NOTIFY_STRIDE]);
         break;
     }
 }

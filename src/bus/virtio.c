@@ -90,6 +90,7 @@ void virtio_broken(struct device *dev, const char *why)
     struct virtio *v = dev->virtio;
     guest_bug(dev, "%s: the device needs a reset", why);
     v->running = false;
+    virtio_update_lent(v);
     for (unsigned i = 0; i < v->count; i++)
         virtqueue_disable(v->queues[i]);
     if (v->regs.status & STATUS_NEEDS_RESET)
@@ -159,8 +160,7 @@ static void set_doorbell(struct virtio *v, unsigned index, bool on)
     const struct board *board = v->dev->board;
     struct door *door = &v->doors[index];
     uint64_t address = v->notify_base + VIRTIO_NOTIFY_STRIDE * index;
-    if (door->source.fd < 0 || !door->source.loop || door->registered == on ||
-        !board->ops->doorbell)
+    if (door->source.fd < 0 || door->registered == on || !board->ops->doorbell)
         return;
     bool done = board->ops->doorbell(board->opaque, address, door->source.fd, on);
     door->registered = on && done;
@@ -250,6 +250,9 @@ static void begin_reset(struct virtio *v)
 {
     uint8_t shown = v->regs.status;
     v->running = false;
+    for (unsigned i = 0; i < v->count; i++)
+        v->doors[i].wanted = false;
+    virtio_update_lent(v);
     virtio_place_doorbells(v); /* away */
     for (unsigned i = 0; i < v->count; i++) {
         close_door(v, i);
@@ -292,11 +295,14 @@ static bool enable_queue(struct virtio *v, unsigned index)
 void virtio_master(struct virtio *v)
 {
     bool mute = !pci_master(v->dev);
+    if (mute)
+        virtio_update_lent(v); /* back, before they are mute */
     for (unsigned i = 0; i < v->count; i++)
         if (!virtqueue_mute(v->queues[i], mute))
             virtio_broken(v->dev, "requests came back while it could not master the bus");
     for (unsigned i = 0; i < v->count && v->running && !mute; i++)
         loop_wake(&v->doors[i].source);
+    virtio_update_lent(v);
 }
 
 /* DRIVER_OK. */
@@ -352,6 +358,7 @@ void virtio_enable_queue(struct virtio *v, unsigned index)
         open_door(v, index);
         virtio_place_doorbells(v);
         loop_wake(&v->doors[index].source);
+        virtio_update_lent(v);
     }
 }
 
@@ -360,6 +367,8 @@ void virtio_reset_queue(struct virtio *v, unsigned index)
 {
     if (!virtio_has(v->dev, VIRTIO_RING_RESET) || !v->regs.queue[index].enabled)
         return;
+    v->regs.queue[index].enabled = false;
+    virtio_update_lent(v);
     set_doorbell(v, index, false);
     close_door(v, index);
     virtqueue_disable(v->queues[index]);

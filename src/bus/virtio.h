@@ -33,6 +33,27 @@ struct virtio_queue_class {
     bool waits;
 };
 
+/* A queue as whoever serves it in the device's place must know it. */
+struct virtio_ring {
+    uint16_t size;
+    bool packed;
+    void *descriptors, *driver, *device; /* host memory of the three areas */
+    uint16_t next_avail, next_used;      /* where it goes on (packed: bit 15 is the wrap counter) */
+    int kick;                            /* an eventfd that the driver's notifications signal */
+    int call;                            /* an eventfd that interrupts the driver */
+};
+
+/* Who serves lent queues, as the kernel does (bus/vhost.h). */
+struct virtio_server {
+    /* From now on; false: it cannot, the device serves the queue itself. */
+    bool (*begin)(struct device *dev, unsigned index, const struct virtio_ring *ring);
+    /* Another eventfd interrupts the driver: the guest masked or moved the interrupt. */
+    void (*set_call)(struct device *dev, unsigned index, int call);
+    /* No longer: sets the ring's positions. Nothing of it is in flight then. False: it does not
+     * know where it got to, and the device needs a reset. */
+    bool (*end)(struct device *dev, unsigned index, struct virtio_ring *ring);
+};
+
 struct virtio_class {
     uint16_t id;        /* section 5 */
     unsigned queues;    /* at most; `queue_count` says how many this device has */
@@ -60,6 +81,8 @@ struct virtio_class {
     /* Reset, or (index not VIRTIO_ANY) the reset of one queue: forget or push back all chains held
      * that nothing is in flight for. Also called without a start before. */
     void (*stop)(struct device *dev, uint32_t index);
+
+    const struct virtio_server *server; /* for virtio_lend; NULL: it serves all queues itself */
 };
 
 /* For device_class.pci and .regions of a virtio device. code: base class, subclass, interface. */
@@ -69,7 +92,8 @@ struct virtio_class {
         .vendor = VIRTIO_VENDOR, .device = 0x1040 + (id_), .class_code = (code_), .revision = 1,   \
         .subsystem_vendor = VIRTIO_VENDOR, .subsystem = 0x1100, .interrupt_pin = 1,                \
         .bars = { [1] = BAR_MEMORY32, [4] = BAR_MEMORY32 }, .msix_bar = 1,                         \
-        .config_written = virtio_config_written, .config_read = virtio_config_read                 \
+        .config_written = virtio_config_written, .config_read = virtio_config_read,                \
+        .msix_written = virtio_msix_written                                                        \
     }
 extern const struct region virtio_regions[];
 /* For device_class.options. */
@@ -80,6 +104,7 @@ extern const struct region virtio_regions[];
     }
 void virtio_config_written(struct device *dev, unsigned offset, unsigned width);
 void virtio_config_read(struct device *dev, unsigned offset, unsigned width);
+void virtio_msix_written(struct device *dev);
 
 /* --- for devices, under their own lock ------------------------------------------------------ */
 
@@ -91,6 +116,13 @@ bool virtio_running(const struct device *dev);               /* DRIVER_OK, no re
 void virtio_config_changed(struct device *dev);
 /* Has `serve` called for the queue soon. */
 void virtio_wake(struct device *dev, unsigned index);
+/* Lends queue `index`, of which no chain is held, to the class's server until virtio_recall or the
+ * reset of the device: it pops nothing meanwhile, and `serve` is not called for it. The core takes
+ * it back for as long as the machine stands still, the queue is off or the device may do no DMA.
+ * False: the server cannot have it. */
+bool virtio_lend(struct device *dev, unsigned index);
+void virtio_recall(struct device *dev, unsigned index);
+bool virtio_is_lent(const struct device *dev, unsigned index); /* just now */
 /* The driver broke the protocol: DEVICE_NEEDS_RESET (section 2.1.2), logged at a limited rate. */
 void virtio_broken(struct device *dev, const char *why);
 
@@ -100,6 +132,9 @@ struct virtio;
 struct virtio *virtio_new(struct device *dev);
 bool virtio_start(struct device *dev, GError **error);
 void virtio_reset(struct device *dev);
+/* Nobody may serve its queues but the device, for pauses and for saving; gives what was so before.
+ */
+bool virtio_hold(struct device *dev, bool still);
 void virtio_save(struct device *dev, GByteArray *out);
 void virtio_loaded(struct device *dev);
 void virtio_finish(struct device *dev);

@@ -322,6 +322,45 @@ void virtqueue_disable(struct virtqueue *queue)
         free_pool(queue);
 }
 
+void virtqueue_ring(const struct virtqueue *queue, struct virtio_ring *ring)
+{
+    *ring = (struct virtio_ring){
+        .size = queue->size,
+        .packed = queue->ops == &ring_packed,
+        .descriptors = queue->descriptors,
+        .driver = queue->driver,
+        .device = queue->device,
+        .next_avail = queue->next_avail,
+        .next_used = queue->next_used,
+        .kick = -1,
+        .call = -1,
+    };
+}
+
+bool virtqueue_lend(struct virtqueue *queue, struct virtio_ring *ring)
+{
+    if (!queue->active || queue->in_flight)
+        return false;
+    virtqueue_flush(queue);
+    virtqueue_ring(queue, ring);
+    queue->active = false;
+    return true;
+}
+
+bool virtqueue_return(struct virtqueue *queue, const struct virtio_ring *ring)
+{
+    enum { WRAP = 0x8000 };
+    bool sane = !ring->packed || ((ring->next_avail & ~WRAP) < queue->size &&
+                                  (ring->next_used & ~WRAP) < queue->size);
+    if (sane) {
+        queue->next_avail = queue->seen = ring->next_avail;
+        queue->next_used = ring->next_used;
+    }
+    queue->unsignalled = 0;
+    queue->active = true;
+    return sane;
+}
+
 void virtqueue_positions(const struct virtqueue *queue, uint16_t *next_avail, uint16_t *next_used)
 {
     *next_avail = queue->ops->position(queue);

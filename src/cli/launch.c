@@ -57,6 +57,14 @@ static void add_file(struct launch *launch, const char *name, int fd)
     json_object_set_new(launch->files, name, json_integer(add_fd(launch, fd)));
 }
 
+static void add_files(struct launch *launch, const char *name, const int *fds, unsigned count)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < count; i++)
+        json_array_append_new(list, json_integer(add_fd(launch, fds[i])));
+    json_object_set_new(launch->files, name, list);
+}
+
 static bool open_kvm(struct launch *launch, GError **error)
 {
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -344,6 +352,10 @@ static bool open_network(struct launch *launch, GError **error)
         add_file(launch, "net", network->frames);
     if (network->capture >= 0)
         add_file(launch, "pcap", network->capture);
+    if (network->pairs) {
+        add_files(launch, "vhost", network->vhost, network->pairs);
+        add_files(launch, "net-queues", network->queue, network->pairs - 1);
+    }
     return ok;
 }
 
@@ -416,7 +428,7 @@ struct launch *launch_prepare(struct config *config, GError **error)
     launch->files = json_object();
     launch->disks = json_array();
     launch->images = g_string_new(NULL);
-    launch->network = (struct network){ -1, -1, -1 };
+    launch->network = (struct network){ .frames = -1, .capture = -1, .ready = -1 };
     open_log(launch);
     bool ok = open_kvm(launch, error) &&
               (config->kernel ? open_kernel(launch, error)

@@ -7,13 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -51,7 +48,12 @@ bool network_resolve(struct config *config, bool virtio, GError **error)
     if (nic.kind != NIC_NONE && !nic.has_mac)
         nic_name_mac(&nic, config->name);
     if (nic.kind != NIC_NONE && !nic.model)
-        nic.model = g_strdup(virtio ? "virtio" : "e1000");
+        nic.model = g_strdup(virtio || nic.vhost == NIC_VHOST_ON ? "virtio" : "e1000");
+    if (nic.vhost == NIC_VHOST_ON && strcmp(nic.model, "virtio"))
+        return hv_fail(error, HV_USAGE, "--net: vhost=on is for the card model=virtio");
+    if (nic.vhost == NIC_VHOST_ON && nic.capture)
+        return hv_fail(error, HV_USAGE,
+                       "--net: vhost=on: hv does not see the packets that pcap= is to have");
     for (unsigned i = 0; nic.restricted && i < ports.count; i++)
         if (ports.list[i].udp) /* libslirp would drop the guest's answers */
             return hv_fail(error, HV_USAGE,
@@ -187,41 +189,6 @@ bool network_ready(struct network *n, GError **error)
     return status == HV_OK;
 }
 
-/* --- tap ------------------------------------------------------------------------------------ */
-
-static bool tap_failed(const char *name, int why, GError **error)
-{
-    if (why == EPERM || why == EACCES)
-        return hv_fail(error, HV_HOST,
-                       "--net tap=%s: you may not use it: an administrator can give it to you "
-                       "(sudo ip tuntap add %s mode tap user %s)",
-                       name, name, g_get_user_name());
-    if (why == EBUSY)
-        return hv_fail(error, HV_WRONG_STATE, "--net tap=%s: another program uses it", name);
-    if (why == EINVAL)
-        return hv_fail(error, HV_USAGE, "--net tap=%s: this is no tap device", name);
-    return hv_fail(error, HV_HOST, "--net tap=%s: %s", name, g_strerror(why));
-}
-
-static bool open_tap(struct network *n, const char *name, GError **error)
-{
-    struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-    int header = 12; /* struct net_header */
-    if (strlen(name) >= sizeof request.ifr_name || strpbrk(name, "/% \t"))
-        return hv_fail(error, HV_USAGE, "--net tap=%s: this is no name of a device", name);
-    g_strlcpy(request.ifr_name, name, sizeof request.ifr_name);
-    n->frames = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    if (n->frames < 0 && (errno == ENOENT || errno == ENXIO || errno == ENODEV))
-        return hv_fail(error, HV_HOST,
-                       "--net tap=%s: /dev/net/tun: this host has no tap devices (modprobe tun)",
-                       name);
-    if (n->frames < 0)
-        return hv_fail(error, HV_HOST, "--net tap=%s: /dev/net/tun: %s", name, g_strerror(errno));
-    if (ioctl(n->frames, TUNSETIFF, &request) < 0 || ioctl(n->frames, TUNSETVNETHDRSZ, &header) < 0)
-        return tap_failed(name, errno, error);
-    return true;
-}
-
 /* --- socket --------------------------------------------------------------------------------- */
 
 static bool socket_failed(const char *path, const char *why, GError **error)
@@ -325,14 +292,14 @@ static bool open_capture(struct network *n, const char *path, GError **error)
 bool network_open(struct network *network, const struct config *config, int control, GError **error)
 {
     g_auto(nic_settings) nic = nic_of(config);
-    *network = (struct network){ -1, -1, -1 };
+    *network = (struct network){ .frames = -1, .capture = -1, .ready = -1 };
     if (nic.capture && !open_capture(network, nic.capture, error))
         return false;
     switch (nic.kind) {
     case NIC_USER:
         return open_user(network, config, &nic, control, error);
     case NIC_TAP:
-        return open_tap(network, nic.target, error);
+        return tap_open(network, &nic, (unsigned)config->cpus, error);
     case NIC_SOCKET:
         return open_socket(network, nic.target, error);
     case NIC_NONE:

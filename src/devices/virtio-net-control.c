@@ -113,6 +113,7 @@ static bool set_pairs(struct vnet *vnet, struct chain *chain, uint8_t command)
         le16_get(pairs) > vnet->pairs_option)
         return false;
     vnet->regs.pairs = le16_get(pairs);
+    vnet_lend(vnet);
     return true;
 }
 

@@ -63,18 +63,17 @@ static unsigned queue_count(struct device *dev)
     return 2 * (unsigned)((struct vnet *)dev)->pairs_option + 1;
 }
 
-static bool is_on(const struct vnet *vnet)
+bool vnet_is_on(const struct vnet *vnet)
 {
     return vnet->net && !vnet->regs.cable_out && !net_gone(vnet->net);
 }
 
 /* --- the cable ------------------------------------------------------------------------------ */
 
-/* What the loop is to watch for. */
-static void watch(struct vnet *vnet)
+void vnet_watch(struct vnet *vnet)
 {
     uint32_t events = 0;
-    if (virtio_running(&vnet->dev) && is_on(vnet))
+    if (virtio_running(&vnet->dev) && vnet_is_on(vnet) && !virtio_is_lent(&vnet->dev, 0))
         events = (vnet->starved ? 0 : EPOLLIN) | (vnet->blocked ? EPOLLOUT : 0);
     if (events && !vnet->cable.loop) {
         vnet->cable.fd = net_fd(vnet->net);
@@ -247,10 +246,10 @@ static bool receive_all(struct vnet *vnet)
 {
     bool got = true;
     vnet->starved = false;
-    for (unsigned i = 0; i < VIRTQUEUE_BATCH && got && is_on(vnet) && !vnet->starved; i++)
+    for (unsigned i = 0; i < VIRTQUEUE_BATCH && got && vnet_is_on(vnet) && !vnet->starved; i++)
         got = receive_one(vnet);
-    watch(vnet);
-    return got && is_on(vnet);
+    vnet_watch(vnet);
+    return got && vnet_is_on(vnet);
 }
 
 /* Sends what a chain holds; false: the cable has no room. */
@@ -258,7 +257,7 @@ static bool send_chain(struct vnet *vnet, struct chain *chain, unsigned pair)
 {
     struct net_header header;
     struct iovec iov[SEND_SEGMENTS];
-    if (!is_on(vnet) || chain->out_count + 1 > SEND_SEGMENTS ||
+    if (!vnet_is_on(vnet) || chain->out_count + 1 > SEND_SEGMENTS ||
         !chain_read(chain, &header, sizeof header))
         return true;
     if (vnet->regs.pairs > 1 && chain->out_count && chain->out[0].iov_len >= NET_ETHERNET) {
@@ -286,7 +285,7 @@ static bool transmit(struct vnet *vnet, unsigned index)
     }
     virtqueue_flush(queue);
     if (vnet->blocked)
-        watch(vnet);
+        vnet_watch(vnet);
     return count == VIRTQUEUE_BATCH && !vnet->blocked;
 }
 
@@ -321,11 +320,12 @@ static bool serve(struct device *dev, unsigned index)
 static uint64_t offer(struct device *dev)
 {
     const struct vnet *vnet = (struct vnet *)dev;
+    bool uso = !vnet->net || net_knows_uso(vnet->net);
     return BIT(F_CSUM) | BIT(F_GUEST_CSUM) | BIT(F_MTU) | BIT(F_MAC) | BIT(F_GUEST_TSO4) |
            BIT(F_GUEST_TSO6) | BIT(F_GUEST_ECN) | BIT(F_HOST_TSO4) | BIT(F_HOST_TSO6) |
            BIT(F_HOST_ECN) | BIT(F_MRG_RXBUF) | BIT(F_STATUS) | BIT(F_CTRL_VQ) | BIT(F_CTRL_RX) |
            BIT(F_CTRL_VLAN) | BIT(F_CTRL_RX_EXTRA) | BIT(F_GUEST_ANNOUNCE) | BIT(F_CTRL_MAC_ADDR) |
-           BIT(F_GUEST_USO4) | BIT(F_GUEST_USO6) | BIT(F_HOST_USO) |
+           (uso ? BIT(F_GUEST_USO4) | BIT(F_GUEST_USO6) | BIT(F_HOST_USO) : 0) |
            (vnet->pairs_option > 1 ? BIT(F_MQ) : 0);
 }
 
@@ -366,13 +366,16 @@ static void set_cable(struct device *dev, bool in)
     if (vnet->regs.cable_out == !in)
         return;
     vnet->regs.cable_out = !in;
+    if (!in)
+        vnet_lend(vnet); /* back, so that what came can be thrown away */
     vnet->regs.announce = in && virtio_has(dev, F_GUEST_ANNOUNCE);
     if (vnet->net)
         net_discard(vnet->net);
     virtio_config_changed(dev);
     if (vnet->blocked)
         unblock(vnet);
-    watch(vnet);
+    vnet_lend(vnet);
+    vnet_watch(vnet);
 }
 
 /* --- life ----------------------------------------------------------------------------------- */
@@ -382,14 +385,16 @@ static void start(struct device *dev)
     struct vnet *vnet = (struct vnet *)dev;
     unsigned offloads = (virtio_has(dev, F_GUEST_CSUM) ? NET_CAN_CHECKSUM : 0) |
                         (virtio_has(dev, F_GUEST_TSO4) ? NET_CAN_TCP4 : 0) |
-                        (virtio_has(dev, F_GUEST_TSO6) ? NET_CAN_TCP6 : 0);
+                        (virtio_has(dev, F_GUEST_TSO6) ? NET_CAN_TCP6 : 0) |
+                        (virtio_has(dev, F_GUEST_ECN) ? NET_CAN_ECN : 0);
     if (virtio_has(dev, F_GUEST_USO4) && virtio_has(dev, F_GUEST_USO6))
         offloads |= NET_CAN_USO;
     if (!vnet->net)
         return;
     net_discard(vnet->net); /* what came before was for nobody */
     net_set_offloads(vnet->net, offloads);
-    watch(vnet);
+    vnet_lend(vnet);
+    vnet_watch(vnet);
 }
 
 static void stop(struct device *dev, uint32_t index)
@@ -399,6 +404,7 @@ static void stop(struct device *dev, uint32_t index)
     if (index != VIRTIO_ANY)
         return;
     loop_remove(&vnet->cable);
+    vnet_forget_errors(vnet);
     vnet->starved = vnet->blocked = false;
     *r = (struct vnet_regs){ .pairs = 1, .cable_out = r->cable_out };
     r->mode[RX_PROMISCUOUS] = 1; /* until the driver says otherwise */
@@ -439,6 +445,7 @@ static const struct virtio_class vnet_virtio = {
     .start = start,
     .serve = serve,
     .stop = stop,
+    .server = &vnet_server,
 };
 
 static const struct option vnet_options[] = {
@@ -467,5 +474,6 @@ const struct device_class virtio_net_class = {
     .virtio = &vnet_virtio,
     .init = init,
     .loaded = loaded,
+    .finish = vnet_finish,
     .set_cable = set_cable,
 };

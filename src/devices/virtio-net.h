@@ -43,7 +43,7 @@ enum {
 };
 enum {
     MAC = 6,
-    PAIRS_MAX = 8,
+    PAIRS_MAX = NET_PAIRS_MAX,
     QUEUE_SIZE = 256,
     FILTERS = 64, /* addresses of each kind; with more, all pass */
     VLANS = 4096,
@@ -75,6 +75,8 @@ struct vnet_regs {
     uint8_t pad[4];
 };
 
+struct vhost;
+
 struct vnet {
     struct device dev;
     struct net *net;
@@ -86,8 +88,22 @@ struct vnet {
     bool starved;             /* packets wait for receive buffers */
     bool blocked;             /* a transmit queue waits for room */
     uint8_t flows[FLOWS];     /* the pair that last sent for each hash */
+    struct vhost *vhost[PAIRS_MAX];
+    struct loop_source errors; /* of those */
+    bool vhost_failed;         /* they are left alone until the next start */
     struct vnet_regs regs;
 };
+
+/* It has a cable that leads somewhere. */
+bool vnet_is_on(const struct vnet *vnet);
+/* The loop watches the cable for what there may be to do. */
+void vnet_watch(struct vnet *vnet);
+
+/* virtio-net-vhost.c: the queues go to the kernel, or come back, as is right by now. */
+void vnet_lend(struct vnet *vnet);
+void vnet_forget_errors(struct vnet *vnet); /* the driver is gone, and so are its mistakes */
+void vnet_finish(struct device *dev);
+extern const struct virtio_server vnet_server;
 
 /* Is the frame, of which the first PEEK bytes are given, for this NIC? */
 bool vnet_passes(const struct vnet *vnet, const uint8_t *frame);

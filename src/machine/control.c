@@ -6,6 +6,7 @@
 #include "base/fds.h"
 #include "base/log.h"
 #include "block/raw.h"
+#include "bus/virtio.h"
 #include "machine/display.h"
 #include "machine/typist.h"
 
@@ -180,16 +181,38 @@ static json_t *guest_memory(struct client *c)
     return json;
 }
 
+static bool has_cable(const struct device_class *class)
+{
+    return class->set_cable;
+}
+
+/* How many pairs of the network card's queues the kernel serves just now; NULL: the card is on no
+ * tap device. */
+static json_t *vhost_pairs(struct client *c)
+{
+    const char *net = machine_config(c->control->machine)->net;
+    struct device *dev = find_device(c, has_cable);
+    int pairs = 0;
+    if (!dev || !net || !g_str_has_prefix(net, "tap="))
+        return NULL;
+    device_lock(dev);
+    for (unsigned i = 0; dev->virtio && i < NIC_PAIRS_MAX; i++)
+        pairs += virtio_is_lent(dev, 2 * i) && virtio_is_lent(dev, 2 * i + 1);
+    device_unlock(dev);
+    return json_integer(pairs);
+}
+
 static json_t *method_info(struct client *c, const json_t *params, GError **error)
 {
     const struct config *config = machine_config(c->control->machine);
     (void)params, (void)error;
-    return json_pack(
-        "{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s*, s:o*}", "name", config->name, "state",
-        state_word(c->control->machine), "why", machine_why(c->control->machine), "pid",
-        (int)getpid(), "memory", (json_int_t)config->memory, "cpus", (json_int_t)config->cpus,
-        "viewers", (int)display_viewers(c->control->display), "typing",
-        typist_busy(c->control->typist), "net", config->net, "guest-memory", guest_memory(c));
+    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s*, s:o*, s:o*}", "name",
+                     config->name, "state", state_word(c->control->machine), "why",
+                     machine_why(c->control->machine), "pid", (int)getpid(), "memory",
+                     (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
+                     (int)display_viewers(c->control->display), "typing",
+                     typist_busy(c->control->typist), "net", config->net, "guest-memory",
+                     guest_memory(c), "vhost", vhost_pairs(c));
 }
 
 static void kill_machine(struct machine *machine)

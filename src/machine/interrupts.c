@@ -102,12 +102,9 @@ void interrupts_route_line(struct interrupts *in, int number, uint64_t address, 
     g_mutex_unlock(&in->lock);
 }
 
-/* While the kernel does not have the route, the message is sent without: dearer, but not lost, and
- * not where the line led before. */
-void interrupts_send_line(struct interrupts *in, int number)
+/* Does the kernel have all routes by now? */
+static bool fresh(struct interrupts *in)
 {
-    const struct line *line = &in->lines[number]; /* the caller's */
-    uint64_t one = 1;
     bool stale = __atomic_load_n(&in->stale, __ATOMIC_ACQUIRE);
     if (stale) {
         g_mutex_lock(&in->lock);
@@ -116,7 +113,21 @@ void interrupts_send_line(struct interrupts *in, int number)
         stale = in->stale;
         g_mutex_unlock(&in->lock);
     }
-    if (stale) {
+    return !stale;
+}
+
+int interrupts_line_fd(struct interrupts *in, int number)
+{
+    return fresh(in) ? in->lines[number].fd : -1; /* the caller's line */
+}
+
+/* While the kernel does not have the route, the message is sent without: dearer, but not lost, and
+ * not where the line led before. */
+void interrupts_send_line(struct interrupts *in, int number)
+{
+    const struct line *line = &in->lines[number]; /* the caller's */
+    uint64_t one = 1;
+    if (!fresh(in)) {
         if (line->routed)
             interrupts_send(in, line->address, line->data);
         return;

@@ -39,3 +39,4 @@ void interrupts_route_line(struct interrupts *interrupts, int line, uint64_t add
                            uint32_t data);
 void interrupts_send_line(struct interrupts *interrupts, int line);
 void interrupts_close_line(struct interrupts *interrupts, int line);
+int interrupts_line_fd(struct interrupts *interrupts, int line);

@@ -165,6 +165,12 @@ static void board_line_close(void *opaque, int line)
     interrupts_close_line(&m->interrupts, line);
 }
 
+static int board_line_fd(void *opaque, int line)
+{
+    struct machine *m = opaque;
+    return interrupts_line_fd(&m->interrupts, line);
+}
+
 static bool board_doorbell(void *opaque, uint64_t address, int fd, bool on)
 {
     struct machine *m = opaque;
@@ -186,6 +192,7 @@ static const struct board_ops board_ops = {
     .line_route = board_line_route,
     .line_send = board_line_send,
     .line_close = board_line_close,
+    .line_fd = board_line_fd,
     .doorbell = board_doorbell,
 };
 
@@ -334,7 +341,7 @@ static void stop(struct machine *m)
     if (m->files.serial)
         host_stream_hold(m->files.serial, true);
     for (guint i = 0; i < m->pc.devices->len; i++)
-        loop_pause(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
+        device_pause(g_ptr_array_index(m->pc.devices, i));
     vcpus_pause(m->vcpus);
     clock_stop(m->board.clock);
 }
@@ -342,7 +349,7 @@ static void stop(struct machine *m)
 static void go(struct machine *m)
 {
     for (guint i = 0; i < m->pc.devices->len; i++)
-        loop_resume(((struct device *)g_ptr_array_index(m->pc.devices, i))->loop);
+        device_resume(g_ptr_array_index(m->pc.devices, i));
     if (m->files.serial)
         host_stream_hold(m->files.serial, false);
     clock_start(m->board.clock);

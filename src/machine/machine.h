@@ -11,6 +11,7 @@
 #include "base/display-protocol.h"
 #include "bus/device.h"
 #include "machine/config.h"
+#include "machine/nic.h"
 
 struct boot_kernel;
 struct drives;
@@ -36,6 +37,8 @@ struct machine_files {
     struct host_socket *vsock;        /* the host's side of virtio-vsock */
     int net, capture; /* what the network card leads to, and a file for its packets; -1: nothing */
     bool net_tap;     /* it is a tap device */
+    unsigned vhosts;  /* how many pairs of its queues the kernel can serve */
+    int vhost[NIC_PAIRS_MAX], net_queue[NIC_PAIRS_MAX]; /* net_queue[0]: -1, it is `net` */
     int images; /* where it writes the identities of its disks when they change; -1: nowhere */
 };
 

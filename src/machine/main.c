@@ -183,6 +183,22 @@ static struct host_stream *stream_on(const struct files *files, const char *name
     return in_fd < 0 && out_fd < 0 ? NULL : host_stream_new(name, in_fd, out_fd);
 }
 
+/* What the kernel needs to serve the network card's queues. */
+static void take_vhosts(struct machine_files *parts, const struct files *files)
+{
+    const json_t *vhosts = json_object_get(files->table, "vhost");
+    const json_t *queues = json_object_get(files->table, "net-queues");
+    for (size_t i = 0; i < MIN(json_array_size(vhosts), NIC_PAIRS_MAX); i++) {
+        int vhost = file_of(files, json_array_get(vhosts, i));
+        int queue = i ? file_of(files, json_array_get(queues, i - 1)) : -1;
+        if (vhost < 0 || (i && queue < 0))
+            break;
+        parts->vhost[i] = vhost;
+        parts->net_queue[i] = queue;
+        parts->vhosts++;
+    }
+}
+
 /* The text of a module: its file's name without folders, and its arguments. */
 static char *module_text(const char *file, const char *arguments)
 {
@@ -359,6 +375,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .net_tap = config->net && g_str_has_prefix(config->net, "tap="),
         .capture = file_named(&files, "pcap"),
     };
+    take_vhosts(&parts, &files);
     if (!open_drives(parts.drives, &files, config->throwaway, error))
         return false;
     vmm->machine = machine_new(config, &parts, error);

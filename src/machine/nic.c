@@ -8,6 +8,7 @@
 
 static const char *const kinds[] = { "none", "user", "tap", "socket", NULL };
 static const char *const models[] = { "virtio", "e1000", NULL };
+static const char *const vhosts[] = { [NIC_VHOST_ON] = "on", [NIC_VHOST_OFF] = "off" };
 
 /* "; did you mean ...?" of a word, or "". */
 static char *suggest(const char *word, const char *const *known)
@@ -65,9 +66,21 @@ static bool take_model(struct nic *nic, const char *text, GError **error)
     return true;
 }
 
+static bool take_vhost(struct nic *nic, const char *text, GError **error)
+{
+    if (nic->kind != NIC_TAP)
+        return hv_fail(error, HV_USAGE, "--net: vhost is for tap devices");
+    for (unsigned i = NIC_VHOST_ON; i < G_N_ELEMENTS(vhosts); i++)
+        if (!strcmp(vhosts[i], text)) {
+            nic->vhost = i;
+            return true;
+        }
+    return hv_fail(error, HV_USAGE, "--net: vhost=%s: \"on\" or \"off\" is wanted", text);
+}
+
 static bool take_option(struct nic *nic, const char *word, GError **error)
 {
-    static const char *const known[] = { "mac", "model", "pcap", "restrict", NULL };
+    static const char *const known[] = { "mac", "model", "pcap", "restrict", "vhost", NULL };
     const char *equals = strchr(word, '=');
     g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
     if (!g_strv_contains(known, key)) {
@@ -90,6 +103,8 @@ static bool take_option(struct nic *nic, const char *word, GError **error)
         return take_mac(nic, equals + 1, error);
     if (!strcmp(key, "model"))
         return take_model(nic, equals + 1, error);
+    if (!strcmp(key, "vhost"))
+        return take_vhost(nic, equals + 1, error);
     g_free(nic->capture);
     nic->capture = g_strdup(equals + 1);
     return true;
@@ -121,6 +136,8 @@ char *nic_format(const struct nic *nic)
         g_string_append_printf(text, "=%s", nic->target);
     if (nic->restricted)
         g_string_append(text, ",restrict");
+    if (nic->vhost != NIC_VHOST_ANY)
+        g_string_append_printf(text, ",vhost=%s", vhosts[nic->vhost]);
     for (unsigned i = 0; nic->has_mac && i < 6; i++)
         g_string_append_printf(text, "%s%02x", i ? ":" : ",mac=", nic->mac[i]);
     if (nic->model)

@@ -1,6 +1,7 @@
 /* What a machine's network interface leads to, as the user asked for it:
  *
- *   none | user[,restrict] | tap=NAME | socket=PATH, then [,mac=MAC][,model=MODEL][,pcap=FILE]
+ *   none | user[,restrict] | tap=NAME[,vhost=on|off] | socket=PATH, then
+ * [,mac=MAC][,model=MODEL][,pcap=FILE]
  *
  * hv opens what it names, hv-vmm makes the card. One thread. */
 #pragma once
@@ -9,6 +10,9 @@
 #include <stdint.h>
 
 enum nic_kind { NIC_NONE, NIC_USER, NIC_TAP, NIC_SOCKET };
+/* Whether the kernel serves the card; NIC_VHOST_ANY: if it can. */
+enum nic_vhost { NIC_VHOST_ANY, NIC_VHOST_ON, NIC_VHOST_OFF };
+enum { NIC_PAIRS_MAX = 8 }; /* of the card's queues */
 
 typedef struct nic nic_settings; /* for g_auto */
 struct nic {
@@ -18,6 +22,7 @@ struct nic {
     char *capture; /* a file for every packet; NULL: none */
     uint8_t mac[6];
     bool has_mac, restricted;
+    enum nic_vhost vhost; /* of tap */
 };
 
 /* On failure there is nothing to clear. */

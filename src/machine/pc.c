@@ -9,6 +9,7 @@
 #include "boot/boot.h"
 #include "bus/fw-cfg.h"
 #include "bus/pci.h"
+#include "bus/vhost.h"
 #include "machine/drives.h"
 #include "machine/nic.h"
 #include "machine/streams.h"
@@ -322,6 +323,12 @@ static bool add_nic(struct pc *pc, const struct config *config, const struct mac
         g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
     if (files->capture >= 0)
         net_capture(net, files->capture);
+    for (unsigned i = 0; virtio && i < files->vhosts; i++)
+        net_add_vhost(net, files->net_queue[i], files->vhost[i], &vhost_system_io);
+    if (virtio && files->vhosts > 1) {
+        g_autofree char *pairs = g_strdup_printf("%u", files->vhosts);
+        device_set(dev, "queues", pairs, NULL);
+    }
     device_plug(dev, "net", net);
     device_plug(dev, "rom", files->nic_rom);
     return device_set(dev, "mac", mac, error);

@@ -15,7 +15,7 @@ struct pc {
     GPtrArray *devices;
     GPtrArray *irqs; /* every source on a wire */
     struct fw_cfg *fw_cfg;
-    struct net *net; /* the network card's; NULL: none */
+    struct net *net;          /* the network card's; NULL: none */
     uint64_t pci64_base;      /* of the PCI window above RAM, PCI64_WINDOW large */
     struct bus_reader reader; /* the machine's own accesses: where no firmware makes them */
     unsigned slot;            /* the next free one of PCI bus 0 */

@@ -115,6 +115,21 @@ bool guest_show_ram(struct guest *guest)
     return ok;
 }
 
+unsigned guest_pieces(const struct guest *guest, struct guest_piece pieces[GUEST_PIECES])
+{
+    const struct guest_ram *ram = &guest->ram;
+    const struct guest_piece all[GUEST_PIECES] = {
+        { GPA(0), ram->legacy_end, ram->host },
+        { GPA(LEGACY_END), ram->low_end - MIN(ram->low_end, LEGACY_END), ram->host + LEGACY_END },
+        { GPA(HIGH_RAM_BASE), ram->high_end - MIN(ram->high_end, ram->low), ram->host + ram->low },
+    };
+    unsigned count = 0;
+    for (unsigned i = 0; i < GUEST_PIECES; i++)
+        if (all[i].size)
+            pieces[count++] = all[i];
+    return count;
+}
+
 void guest_ram_clear(struct guest *guest)
 {
     if (madvise(guest->ram.host, guest->ram.size, MADV_REMOVE) < 0)

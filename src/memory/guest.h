@@ -143,6 +143,15 @@ static inline uint8_t *guest_plain(const struct guest *guest, gpa at, uint64_t l
     return offset < end && length <= end - offset ? ram->host + offset : NULL;
 }
 
+/* That RAM, for a peer that finds its way in it alone (vhost): at most GUEST_PIECES. How many. */
+struct guest_piece {
+    gpa at;
+    uint64_t size;
+    void *host;
+};
+enum { GUEST_PIECES = 3 };
+unsigned guest_pieces(const struct guest *guest, struct guest_piece pieces[GUEST_PIECES]);
+
 /* Copies, whole or nothing: false when any byte of the range is outside the slots, or when writing,
  * in a read-only one. */
 bool guest_read(struct guest *guest, gpa from, void *to, size_t length);

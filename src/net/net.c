@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -32,11 +33,13 @@ enum {
 struct net {
     char *name;
     int fd, capture; /* capture: -1 when off */
-    bool tap, gone;
+    bool tap, gone, uso;
     unsigned offloads;
     uint8_t *buffer;          /* ROOM bytes, or NULL */
     struct segmenter segment; /* in buffer */
     bool cutting;             /* the segment is not yet given out */
+    struct net_vhost vhost[NET_PAIRS_MAX];
+    unsigned vhosts;
 };
 
 bool net_parse_mac(const char *text, uint8_t mac[6])
@@ -67,6 +70,7 @@ struct net *net_new(int fd, bool tap, const char *name)
     net->fd = fd;
     net->capture = -1;
     net->tap = tap;
+    net->uso = !tap || ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6) == 0;
     set_nonblocking(fd);
     net_set_offloads(net, 0);
     return net;
@@ -79,6 +83,11 @@ void net_free(struct net *net)
     close(net->fd);
     if (net->capture >= 0)
         close(net->capture);
+    for (unsigned i = 0; i < net->vhosts; i++) {
+        close(net->vhost[i].vhost);
+        if (i)
+            close(net->vhost[i].tap);
+    }
     g_free(net->buffer);
     g_free(net->name);
     g_free(net);
@@ -111,6 +120,29 @@ static void set_gone(struct net *net)
     net->gone = true;
 }
 
+/* --- the kernel in the NIC's place ---------------------------------------------------------- */
+
+void net_add_vhost(struct net *net, int tap, int vhost, const struct vhost_io *io)
+{
+    if (net->vhosts < NET_PAIRS_MAX)
+        net->vhost[net->vhosts++] = (struct net_vhost){ tap < 0 ? net->fd : tap, vhost, io };
+}
+
+const struct net_vhost *net_vhost(const struct net *net, unsigned pair)
+{
+    return pair < net->vhosts ? &net->vhost[pair] : NULL;
+}
+
+bool net_set_queue(struct net *net, unsigned pair, bool on)
+{
+    struct ifreq request = { .ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+    if (!pair || ioctl(net->vhost[pair].tap, TUNSETQUEUE, &request) == 0)
+        return true;
+    log_info(net->name, "queue %u of the tap device cannot be switched %s: %s", pair,
+             on ? "on" : "off", g_strerror(errno));
+    return false;
+}
+
 /* --- offloads ------------------------------------------------------------------------------- */
 
 /* A tap cuts and completes for us what the NIC cannot take. */
@@ -125,10 +157,15 @@ static void set_tap(struct net *net)
         flags |= TUN_F_TSO6;
     if (net->offloads & NET_CAN_ECN && flags & (TUN_F_TSO4 | TUN_F_TSO6))
         flags |= TUN_F_TSO_ECN;
-    if (net->offloads & NET_CAN_USO && ioctl(net->fd, TUNSETOFFLOAD, flags | uso) == 0)
+    if (net->offloads & NET_CAN_USO && net->uso && ioctl(net->fd, TUNSETOFFLOAD, flags | uso) == 0)
         return;
     if (ioctl(net->fd, TUNSETOFFLOAD, flags) < 0)
         log_warn(net->name, "the tap device takes no offloads: %s", g_strerror(errno));
+}
+
+bool net_knows_uso(const struct net *net)
+{
+    return net->uso;
 }
 
 void net_set_offloads(struct net *net, unsigned offloads)

@@ -48,6 +48,7 @@ enum net_offload {
 enum { NET_BATCH = 64 }; /* packets that a NIC takes in one turn, so that others have theirs */
 
 struct net;
+struct vhost_io;
 
 /* Over an open descriptor, which it owns; made non-blocking. `tap`: it is a tap device with a
  * 12-byte vnet header (IFF_VNET_HDR, TUNSETVNETHDRSZ). */
@@ -56,6 +57,22 @@ void net_free(struct net *net); /* NULL is allowed */
 /* Every packet that passes is also written to fd, in pcap format (Ethernet, microseconds), until
  * the file's disk is full. Owned. Before the first packet. */
 void net_capture(struct net *net, int fd);
+
+/* The kernel may serve a NIC of its own (bus/vhost.h) with a queue of the tap device, for each pair
+ * of the NIC's queues. */
+struct net_vhost {
+    int tap, vhost; /* vhost: an open /dev/vhost-net */
+    const struct vhost_io *io;
+};
+enum { NET_PAIRS_MAX = 8 };
+/* Those of the next pair. tap: a further queue of the tap device, switched off; -1 for the first
+ * pair, whose is net_fd. Owned. */
+void net_add_vhost(struct net *net, int tap, int vhost, const struct vhost_io *io);
+/* NULL: there is none for that pair. */
+const struct net_vhost *net_vhost(const struct net *net, unsigned pair);
+/* Switches the tap device's queue on or off; what has come to it is lost then. The first one is
+ * always on. */
+bool net_set_queue(struct net *net, unsigned pair, bool on);
 
 /* Another far end for one that is gone (the network process was started again). Owned. While the
  * NIC's cable is out: then it does not watch net_fd, whose number stays the same. */
@@ -66,6 +83,8 @@ int net_fd(const struct net *net);
  * the first net_send or net_receive that meets it. */
 bool net_gone(const struct net *net);
 void net_set_offloads(struct net *net, unsigned offloads);
+/* Does the far end know large UDP segments? A tap device of an older kernel loses them. */
+bool net_knows_uso(const struct net *net);
 
 /* Sends a packet that starts with its struct net_header. False: the far end has no room, try again
  * when net_fd is writable. A far end that is gone, or a packet that it refuses (too short, too

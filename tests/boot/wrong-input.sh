@@ -351,6 +351,10 @@ if cmp -s disk.img before.img; then not_ok 'and the image has it' ''; else ok 'a
 
 # --- the network --------------------------------------------------------------------------------
 
+# A host without tap devices says so first.
+tap_status=$USAGE tap_says='this is no tap device'
+(exec 3<>/dev/net/tun) 2>/dev/null || tap_status=$HOST tap_says='/dev/net/tun'
+
 says 'an unknown network' $USAGE 'none, user, tap=NAME or socket=PATH.*did you mean "user"' "$HV" run "${idle[@]}" --net usr
 says 'an unknown key of it' $USAGE 'unknown key "retrict"; did you mean "restrict"' "$HV" run "${idle[@]}" --net user,retrict
 says 'a wrong MAC' $USAGE 'six bytes' "$HV" run "${idle[@]}" --net user,mac=52:54:00
@@ -361,6 +365,11 @@ says 'a tap device without a name' $USAGE 'tap=NAME' "$HV" run "${idle[@]}" --ne
 says 'a tap device that cannot be one' $USAGE 'no name of a device' "$HV" run "${idle[@]}" --net tap=a/b
 mkfifo pipe
 says 'a capture into a pipe' $USAGE 'pcap=pipe: a file is wanted' "$HV" run "${idle[@]}" --net user,pcap=pipe
+says 'a tap device that is none' "$tap_status" "$tap_says" "$HV" run "${idle[@]}" --net tap=lo
+says 'vhost of another network' $USAGE 'vhost is for tap devices' "$HV" run "${idle[@]}" --net user,vhost=on
+says 'vhost half on' $USAGE '"on" or "off"' "$HV" run "${idle[@]}" --net tap=hv0,vhost=half
+says 'vhost of a card that has none' $USAGE 'model=virtio' "$HV" run "${idle[@]}" --net tap=hv0,vhost=on,model=e1000
+says 'vhost and a capture' $USAGE 'pcap=' "$HV" run "${idle[@]}" --net tap=hv0,vhost=on,pcap=file
 says 'a capture that cannot be written' $FAILED 'pcap=/none/x: No such file' "$HV" run "${idle[@]}" --net user,pcap=/none/x
 says 'a meeting point nowhere' $FAILED 'socket=/none/lab: No such file' "$HV" run "${idle[@]}" --net socket=/none/lab
 echo mine >file

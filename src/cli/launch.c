@@ -234,8 +234,9 @@ static bool open_drive(struct launch *launch, const struct drive *drive, GError 
     json_t *item = describe_chain(launch, chain, error);
     if (!item)
         return false;
-    json_object_update_new(item, json_pack("{s:s, s:b, s:b}", "bus", drive->bus, "readonly",
-                                           (int)drive->readonly, "cd", (int)drive->cd));
+    json_object_update_new(item, json_pack("{s:s, s:b, s:b, s:s*}", "bus", drive->bus, "readonly",
+                                           (int)drive->readonly, "cd", (int)drive->cd, "options",
+                                           drive->options));
     json_array_append_new(launch->disks, item);
     return true;
 }
@@ -244,23 +245,23 @@ static bool open_drive(struct launch *launch, const struct drive *drive, GError 
  * if there is a port for it. */
 static bool open_drives(struct launch *launch, GError **error)
 {
-    enum { PORTS = 6, DRIVES = 16 };
+    const char *ahci = drive_bus_names[DRIVE_AHCI];
     const struct config *config = launch->config;
     unsigned ports = config->cdroms->len;
     for (guint i = 0; i < config->disks->len; i++)
-        ports += !strcmp(((struct drive *)g_ptr_array_index(config->disks, i))->bus, "ahci");
-    if (ports > PORTS || config->disks->len + config->cdroms->len > DRIVES)
+        ports += !strcmp(((struct drive *)g_ptr_array_index(config->disks, i))->bus, ahci);
+    if (ports > AHCI_PORTS || config->disks->len + config->cdroms->len > DRIVES_MAX)
         return hv_fail(error, HV_USAGE,
-                       "at most %d disks and CDs are possible on AHCI, and %d in all", PORTS,
-                       DRIVES);
+                       "at most %d disks and CDs are possible on AHCI, and %d in all", AHCI_PORTS,
+                       DRIVES_MAX);
     for (guint i = 0; i < config->disks->len; i++)
         if (!open_drive(launch, g_ptr_array_index(config->disks, i), error))
             return false;
     for (guint i = 0; i < config->cdroms->len; i++)
         if (!open_drive(launch, g_ptr_array_index(config->cdroms, i), error))
             return false;
-    if (!config->cdroms->len && ports < PORTS)
-        json_array_append_new(launch->disks, json_pack("{s:s, s:b}", "bus", "ahci", "cd", 1));
+    if (!config->cdroms->len && ports < AHCI_PORTS)
+        json_array_append_new(launch->disks, json_pack("{s:s, s:b}", "bus", ahci, "cd", 1));
     return true;
 }
 

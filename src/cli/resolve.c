@@ -70,7 +70,7 @@ static bool resolve_image(struct config *config, GError **error)
         return false;
     bool cd = info.kind == IMAGE_CD;
     struct drive *drive = drive_new(config->image, cd);
-    drive->bus = cd ? g_strdup("ahci") : NULL;
+    drive->bus = cd ? g_strdup(drive_bus_names[DRIVE_AHCI]) : NULL;
     drive->readonly = cd;
     g_ptr_array_insert(cd ? config->cdroms : config->disks, 0, drive);
     if (cd && !config->boot)
@@ -124,9 +124,23 @@ static bool choose_devices(struct config *config)
     for (guint i = 0; i < config->disks->len; i++) {
         struct drive *drive = g_ptr_array_index(config->disks, i);
         if (!drive->bus)
-            drive->bus = g_strdup(virtio ? "virtio" : "ahci");
+            drive->bus = g_strdup(drive_bus_names[virtio ? DRIVE_VIRTIO : DRIVE_AHCI]);
     }
     return virtio;
+}
+
+/* The options of a disk are its controller's, and that on AHCI is not its own. */
+static bool check_disks(const struct config *config, GError **error)
+{
+    for (guint i = 0; i < config->disks->len; i++) {
+        const struct drive *drive = g_ptr_array_index(config->disks, i);
+        if (drive->options && !strcmp(drive->bus, drive_bus_names[DRIVE_AHCI]))
+            return hv_fail(error, HV_USAGE,
+                           "--disk %s: a disk on AHCI has no option \"%s\"; bus=virtio or bus=nvme "
+                           "may have it",
+                           drive->file, drive->options);
+    }
+    return true;
 }
 
 bool launch_resolve(struct config *config, GError **error)
@@ -162,5 +176,6 @@ bool launch_resolve(struct config *config, GError **error)
     if (!config->cid)
         config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_console(config, error) &&
-           check_boot(config, error) && network_resolve(config, virtio, error);
+           check_boot(config, error) && check_disks(config, error) &&
+           network_resolve(config, virtio, error);
 }

@@ -9,6 +9,8 @@
 
 #define AT(m) offsetof(struct config, m)
 
+const char *const drive_bus_names[] = { "ahci", "virtio", "nvme", NULL };
+
 const struct setting config_settings[] = {
     { "memory", 'm', SETTING_SIZE, AT(memory), "SIZE",
       "the guest's RAM: 512M, 4G (a quarter of the "
@@ -17,8 +19,8 @@ const struct setting config_settings[] = {
     { "cpus", 'c', SETTING_UINT, AT(cpus), "N", "virtual CPUs (the host's, at most 4)", 1, 64 },
     { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
     { "disk", 0, SETTING_DRIVE, AT(disks),
-      "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,readonly]",
-      "another hard disk (repeatable)" },
+      "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,readonly][,OPTION=VALUE]...",
+      "another hard disk (repeatable; hv devices lists options of virtio-blk and nvme)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
     { "boot", 0, SETTING_STRING, AT(boot), "disk,cd,net", "what to boot from, in this order" },
     { "firmware", 0, SETTING_STRING, AT(firmware), "bios|FILE", "the firmware (SeaBIOS)" },
@@ -30,7 +32,8 @@ const struct setting config_settings[] = {
     { "multiboot", 0, SETTING_BOOL, AT(multiboot), NULL,
       "it is a multiboot kernel; --initrd 'FILE ARGUMENTS' are modules" },
     { "net", 0, SETTING_STRING, AT(net),
-      "none|user[,restrict]|tap=NAME|socket=PATH[,mac=MAC][,model=virtio|e1000][,pcap=FILE]",
+      "none|user[,restrict]|tap=NAME|socket=PATH[,mac=MAC][,model=virtio|e1000][,pcap=FILE]"
+      "[,OPTION=VALUE]...",
       "what the network card leads to (user: by way of this host)" },
     { "publish", 'p', SETTING_LIST, AT(publish), "[ADDRESS:]HOST:GUEST[/udp]",
       "a port of this host that leads into the guest (127.0.0.1; repeatable)" },
@@ -59,6 +62,7 @@ static void drive_free(void *data)
     g_free(drive->file);
     g_free(drive->bus);
     g_free(drive->format);
+    g_free(drive->options);
     g_ptr_array_unref(drive->backing);
     g_free(drive);
 }
@@ -146,6 +150,13 @@ static bool set_bool(const struct setting *s, const char *value, bool *to, GErro
     return true;
 }
 
+void config_add_option(char **options, const char *word)
+{
+    char *all = *options ? g_strjoin(",", *options, word, NULL) : g_strdup(word);
+    g_free(*options);
+    *options = all;
+}
+
 static bool drive_option(const char *option, struct drive *drive, const char *word, GError **error)
 {
     static const char *const known[] = { "backing", "bus", "format", "readonly", NULL };
@@ -158,8 +169,9 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         return true;
     }
     if (!strcmp(key, "bus")) {
-        static const char *const buses[] = { "ahci", "virtio", "nvme", NULL };
-        if (!equals || !g_strv_contains(buses, equals + 1) || (drive->cd && equals[1] != 'a'))
+        const char *ahci = drive_bus_names[DRIVE_AHCI];
+        if (!equals || !g_strv_contains(drive_bus_names, equals + 1) ||
+            (drive->cd && strcmp(equals + 1, ahci)))
             return hv_fail(error, HV_USAGE, "--%s: %s: %s is what there is", option, word,
                            drive->cd ? "\"ahci\"" : "\"ahci\", \"virtio\" or \"nvme\"");
         g_free(drive->bus);
@@ -182,6 +194,10 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         return true;
     }
     const char *near = hv_nearest(key, known);
+    if (equals && *key && !near && !drive->cd) { /* its controller's: pc.c */
+        config_add_option(&drive->options, word);
+        return true;
+    }
     return hv_fail(error, HV_USAGE, "--%s: unknown key \"%s\"%s%s%s", option, key,
                    near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
@@ -191,7 +207,8 @@ static bool add_drive(const char *option, GPtrArray *drives, const char *value, 
 {
     g_auto(GStrv) words = g_strsplit(value, ",", -1);
     struct drive *drive = drive_new(words[0] ? words[0] : "", cd);
-    drive->bus = cd ? g_strdup("ahci") : NULL; /* of a disk: what the guest has drivers for */
+    /* Of a disk: what the guest has drivers for. */
+    drive->bus = cd ? g_strdup(drive_bus_names[DRIVE_AHCI]) : NULL;
     drive->readonly = cd;
     g_ptr_array_add(drives, drive);
     for (char **word = words[0] ? words + 1 : words; *word; word++)
@@ -245,10 +262,10 @@ static json_t *drives_to_json(const GPtrArray *drives)
     for (guint i = 0; i < drives->len; i++) {
         const struct drive *d = g_ptr_array_index(drives, i);
         json_t *backing = d->backing->len ? list_to_json(d->backing) : NULL;
-        json_array_append_new(array,
-                              json_pack("{s:o, s:s*, s:s*, s:b, s:o*}", "file",
-                                        string_to_json(d->file), "bus", d->bus, "format", d->format,
-                                        "readonly", d->readonly, "backing", backing));
+        json_array_append_new(array, json_pack("{s:o, s:s*, s:s*, s:o*, s:b, s:o*}", "file",
+                                               string_to_json(d->file), "bus", d->bus, "format",
+                                               d->format, "options", string_to_json(d->options),
+                                               "readonly", d->readonly, "backing", backing));
     }
     return array;
 }
@@ -289,14 +306,15 @@ static bool drives_from_json(GPtrArray *drives, const json_t *array, bool cd)
     json_t *item;
     json_array_foreach(array, i, item)
     {
-        const char *file = NULL, *bus = NULL, *format = NULL;
+        const char *file = NULL, *bus = NULL, *format = NULL, *options = NULL;
         int readonly = 0;
-        if (json_unpack(item, "{s:s, s?s, s?s, s:b}", "file", &file, "bus", &bus, "format", &format,
-                        "readonly", &readonly))
+        if (json_unpack(item, "{s:s, s?s, s?s, s?s, s:b}", "file", &file, "bus", &bus, "format",
+                        &format, "options", &options, "readonly", &readonly))
             return false;
         struct drive *drive = drive_new(file, cd);
         drive->bus = g_strdup(bus);
         drive->format = g_strdup(format);
+        drive->options = g_strdup(options);
         drive->readonly = readonly;
         g_ptr_array_add(drives, drive);
     }

@@ -6,14 +6,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a drive can be at, and how many there can be: in all, and on the chipset's controller. */
+enum drive_bus { DRIVE_AHCI, DRIVE_VIRTIO, DRIVE_NVME, DRIVE_BUSES };
+extern const char
+    *const drive_bus_names[DRIVE_BUSES + 1]; /* as users write them; NULL-terminated */
+enum { DRIVES_MAX = 16, AHCI_PORTS = 6 };
+
 /* A drive as the user asked for it: FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE]...
- * [,readonly]. */
+ * [,readonly][,OPTION=VALUE]... */
 struct drive {
     char *file;
-    char *bus;    /* "ahci", "virtio", "nvme"; NULL: not yet decided */
-    char *format; /* of block/format.h; NULL: what the file looks like */
-    GPtrArray
-        *backing; /* of char *: files that the image may lie on; NULL: none but its own folder's */
+    char *bus;          /* of drive_bus_names; NULL: not yet decided */
+    char *format;       /* of block/format.h; NULL: what the file looks like */
+    char *options;      /* of its controller's class: OPTION=VALUE[,...]; NULL: none */
+    GPtrArray *backing; /* of char *: files that it may lie on, besides those in its folder */
     bool readonly;
     bool cd;
 };
@@ -70,6 +76,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(settings, config_free)
 /* Sets one value, as a user writes it; lists and drives are added to. */
 bool config_set(struct config *config, const struct setting *setting, const char *value,
                 GError **error);
+
+/* Appends OPTION=VALUE to a list of them. */
+void config_add_option(char **options, const char *word);
 
 /* The config as JSON (`hv run --dry-run` prints it, hv-vmm reads it), and back. */
 json_t *config_to_json(const struct config *config);

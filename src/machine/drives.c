@@ -3,8 +3,6 @@
 
 #include "block/image.h"
 
-const char *const drive_bus_names[] = { "ahci", "virtio", "nvme", NULL };
-
 void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, int), void *opaque)
 {
     for (unsigned i = 0; i < drives->count; i++)

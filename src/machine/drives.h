@@ -5,19 +5,15 @@
 #pragma once
 #include "block/disk.h"
 #include "bus/device.h"
+#include "machine/config.h"
 
 #include <stdatomic.h>
-
-enum { DRIVES_MAX = 16 };
-
-enum drive_bus { DRIVE_AHCI, DRIVE_VIRTIO, DRIVE_NVME, DRIVE_BUSES };
-extern const char
-    *const drive_bus_names[DRIVE_BUSES + 1]; /* as users write them; NULL at the end */
 
 struct machine_drive {
     struct disk *disk; /* NULL: a CD drive without a CD */
     enum drive_bus bus;
     bool is_cd;
+    const char *options; /* of its controller, as struct drive has them */
     /* pc_build says whose drive it is, and which of that device's. */
     struct device *device;
     unsigned index;

@@ -2,6 +2,7 @@
 #include "machine/nic.h"
 
 #include "base/error.h"
+#include "machine/config.h"
 #include "net/net.h"
 
 #include <string.h>
@@ -83,13 +84,18 @@ static bool take_option(struct nic *nic, const char *word, GError **error)
     static const char *const known[] = { "mac", "model", "pcap", "restrict", "vhost", NULL };
     const char *equals = strchr(word, '=');
     g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
-    if (!g_strv_contains(known, key)) {
+    bool own = g_strv_contains(known, key);
+    if (!own && (!equals || !*key || hv_nearest(key, known))) {
         g_autofree char *near = suggest(key, known);
         return hv_fail(error, HV_USAGE, "--net: unknown key \"%s\"%s", key, near);
     }
     if (nic->kind == NIC_NONE)
         return hv_fail(error, HV_USAGE, "--net none: there is no card that could have \"%s\"",
                        word);
+    if (!own) { /* the card's: pc.c */
+        config_add_option(&nic->options, word);
+        return true;
+    }
     if (!strcmp(key, "restrict")) {
         if (equals)
             return hv_fail(error, HV_USAGE, "--net: restrict takes no value");
@@ -127,6 +133,7 @@ void nic_clear(struct nic *nic)
     g_clear_pointer(&nic->target, g_free);
     g_clear_pointer(&nic->model, g_free);
     g_clear_pointer(&nic->capture, g_free);
+    g_clear_pointer(&nic->options, g_free);
 }
 
 char *nic_format(const struct nic *nic)
@@ -144,6 +151,8 @@ char *nic_format(const struct nic *nic)
         g_string_append_printf(text, ",model=%s", nic->model);
     if (nic->capture)
         g_string_append_printf(text, ",pcap=%s", nic->capture);
+    if (nic->options)
+        g_string_append_printf(text, ",%s", nic->options);
     return g_string_free(text, false);
 }
 

@@ -1,7 +1,7 @@
 /* What a machine's network interface leads to, as the user asked for it:
  *
  *   none | user[,restrict] | tap=NAME[,vhost=on|off] | socket=PATH, then
- * [,mac=MAC][,model=MODEL][,pcap=FILE]
+ *   [,mac=MAC][,model=MODEL][,pcap=FILE][,OPTION=VALUE]...
  *
  * hv opens what it names, hv-vmm makes the card. One thread. */
 #pragma once
@@ -20,6 +20,7 @@ struct nic {
     char *target;  /* of tap: the device; of socket: the path */
     char *model;   /* "virtio", "e1000"; NULL: whatever suits */
     char *capture; /* a file for every packet; NULL: none */
+    char *options; /* of the card's class: OPTION=VALUE[,...]; NULL: none */
     uint8_t mac[6];
     bool has_mac, restricted;
     enum nic_vhost vhost; /* of tap */

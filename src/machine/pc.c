@@ -177,10 +177,26 @@ static struct device *part_named(struct pc *pc, const char *name)
     return NULL;
 }
 
+/* What the user set: OPTION=VALUE[,...] of the device's class. */
+static bool set_options(struct device *dev, const char *options, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(options ? options : "", ",", -1);
+    for (char **word = words; *word; word++) {
+        char *equals = strchr(*word, '=');
+        if (!equals)
+            return hv_fail(error, HV_USAGE, "%s: \"%s\" is no option=value", dev->class->name,
+                           *word);
+        *equals = 0;
+        if (!device_set(dev, *word, equals + 1, error))
+            return false;
+    }
+    return true;
+}
+
 /* --device CLASS[,option=value]...: a class that the PC does not have by itself. */
 static bool add_device(struct pc *pc, const char *text, GError **error)
 {
-    g_auto(GStrv) words = g_strsplit(text, ",", -1);
+    g_auto(GStrv) words = g_strsplit(text, ",", 2);
     const struct device_class *class = words[0] ? device_class_find(words[0]) : NULL;
     if (!class) {
         g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -204,17 +220,7 @@ static bool add_device(struct pc *pc, const char *text, GError **error)
     struct part part = { class->name, class->name, 0, NOT_PCI, { { NULL, 0 } } };
     if (class->pci)
         part.devfn = (int)PCI_DEVFN(pc->slot++, 0);
-    struct device *dev = add_part(pc, &part);
-    for (char **word = words + 1; *word; word++) {
-        char *equals = strchr(*word, '=');
-        if (!equals)
-            return hv_fail(error, HV_USAGE, "--device %s: \"%s\" is no option=value", class->name,
-                           *word);
-        *equals = 0;
-        if (!device_set(dev, *word, equals + 1, error))
-            return false;
-    }
-    return true;
+    return set_options(add_part(pc, &part), words[1], error);
 }
 
 /* --- backends ------------------------------------------------------------------------------- */
@@ -240,7 +246,8 @@ static bool add_controller(struct pc *pc, struct machine_drive *drive, unsigned 
     g_autofree char *queues = g_strdup_printf("%u", (unsigned)MIN(config->cpus, QUEUES_MAX));
     struct part part = { class, name, 0, (int)PCI_DEVFN(pc->slot++, 0), { { NULL, 0 } } };
     drive->device = add_part(pc, &part);
-    return device_set(drive->device, "queues", queues, error);
+    return device_set(drive->device, "queues", queues, error) &&
+           set_options(drive->device, drive->options, error);
 }
 
 static bool add_drives(struct pc *pc, struct drives *drives, const struct config *config,
@@ -331,7 +338,7 @@ static bool add_nic(struct pc *pc, const struct config *config, const struct mac
     }
     device_plug(dev, "net", net);
     device_plug(dev, "rom", files->nic_rom);
-    return device_set(dev, "mac", mac, error);
+    return device_set(dev, "mac", mac, error) && set_options(dev, nic.options, error);
 }
 
 static bool add_vsock(struct pc *pc, const struct config *config, const struct machine_files *files,

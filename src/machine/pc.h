@@ -7,7 +7,7 @@ struct fw_cfg;
 struct net;
 
 #define PCI64_WINDOW (32 * GIB)
-enum { ISA_LINES = 16, PIRQ_LINES = 8, AHCI_PORTS = 6, SERIAL_PORTS = 4 };
+enum { ISA_LINES = 16, PIRQ_LINES = 8, SERIAL_PORTS = 4 };
 
 struct pc {
     struct board *board;

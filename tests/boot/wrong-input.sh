@@ -182,6 +182,10 @@ says 'unknown option of a verb' $USAGE 'unknown option --kil; did you mean --kil
 says 'option without its value' $USAGE '--memory wants a value' "$HV" run --headless --memory
 says 'unknown key of --disk' $USAGE '--disk: unknown key "reedonly"; did you mean "readonly"' \
     "$HV" run "${idle[@]}" --disk disk.img,reedonly
+says 'an unknown option of its controller' $USAGE 'virtio-blk has no option "pakked"; did you mean "packed"' \
+    "$HV" run "${idle[@]}" --disk disk.img,bus=virtio,pakked=on
+says 'an option of a disk on AHCI' $USAGE 'a disk on AHCI has no option "packed=on"' \
+    "$HV" run "${idle[@]}" --disk disk.img,bus=ahci,packed=on
 says 'two images' $USAGE 'one IMAGE is enough, "b.img" is too much; --disk' "$HV" run disk.img b.img
 says 'unknown device' $USAGE 'debug-exti.*did you mean.*debug-exit' "$HV" run "${idle[@]}" --device debug-exti
 says 'an hpet as --device' $USAGE 'of its own: --hpet' "$HV" run "${idle[@]}" --device hpet
@@ -359,6 +363,8 @@ says 'an unknown network' $USAGE 'none, user, tap=NAME or socket=PATH.*did you m
 says 'an unknown key of it' $USAGE 'unknown key "retrict"; did you mean "restrict"' "$HV" run "${idle[@]}" --net user,retrict
 says 'a wrong MAC' $USAGE 'six bytes' "$HV" run "${idle[@]}" --net user,mac=52:54:00
 says 'a MAC of many cards' $USAGE 'of many cards' "$HV" run "${idle[@]}" --net user,mac=01:00:5e:00:00:01
+says 'an unknown option of the card' $USAGE 'e1000 has no option "queues"' \
+    "$HV" run "${idle[@]}" --net user,model=e1000,queues=2
 says 'an unknown card' $USAGE '"virtio" or "e1000"' "$HV" run "${idle[@]}" --net user,model=ne2000
 says 'restrict of another network' $USAGE 'restrict is for' "$HV" run "${idle[@]}" --net socket=lab,restrict
 says 'a tap device without a name' $USAGE 'tap=NAME' "$HV" run "${idle[@]}" --net tap

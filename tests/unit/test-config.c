@@ -75,6 +75,12 @@ static void drives(void)
     g_assert_cmpstr(b->format, ==, "raw");
     g_assert_true(b->readonly);
     g_assert_true(d->readonly && d->cd);
+    /* What is none of its own keys is its controller's. */
+    g_assert_true(set(config, "disk", "e,packed=on,bus=virtio,queues=2"));
+    const struct drive *e = g_ptr_array_index(config->disks, 2);
+    g_assert_cmpstr(e->options, ==, "packed=on,queues=2");
+    g_assert_cmpstr(e->bus, ==, "virtio");
+    g_assert_null(a->options);
 }
 
 static void wrong_values(void)
@@ -107,7 +113,9 @@ static void wrong_values(void)
         { "disk", "", "--disk: a file name is wanted" },
         { "disk", ",readonly", "--disk: a file name is wanted" },
         { "disk", "a,reedonly", "--disk: unknown key \"reedonly\"; did you mean \"readonly\"?" },
-        { "disk", "a,size=1", "unknown key \"size\"" },
+        { "disk", "a,buss=virtio", "unknown key \"buss\"; did you mean \"bus\"?" },
+        { "disk", "a,=1", "unknown key \"\"" },
+        { "cdrom", "a,queues=1", "--cdrom: unknown key \"queues\"" },
         { "disk", "a,", "unknown key \"\"" },
         { "disk", "a,bus", "--disk" },
         { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
@@ -170,7 +178,7 @@ static void round_trip(void)
         { "cpus", "3" },
         { "cpu", "host,-vmx" },
         { "disk", "a.img" },
-        { "disk", "b,readonly,format=raw" },
+        { "disk", "b,readonly,format=raw,packed=on" },
         { "cdrom", "\"q\\.iso" },
         { "boot", "cd,disk" },
         { "firmware", "bios" },
@@ -206,7 +214,9 @@ static void round_trip(void)
     g_assert_cmpuint(copy->devices->len, ==, 2);
     g_assert_cmpstr(g_ptr_array_index(copy->initrds, 1), ==, "two with arguments");
     g_assert_true(((struct drive *)g_ptr_array_index(copy->cdroms, 0))->cd);
-    g_assert_true(((struct drive *)g_ptr_array_index(copy->disks, 1))->readonly);
+    const struct drive *b = g_ptr_array_index(copy->disks, 1);
+    g_assert_true(b->readonly);
+    g_assert_cmpstr(b->options, ==, "packed=on");
     g_assert_true(copy->headless && copy->throwaway && copy->hpet);
     for (const struct setting *s = config_settings; s->name; s++) {
         g_autofree char *key = g_strdup_printf("\"%s\":", s->name);

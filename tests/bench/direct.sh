@@ -55,7 +55,7 @@ for kind; do
         rm -f /run/marks /run/serial
         env LD_PRELOAD="$build/tests/bench/kvm-marks.so" KVM_MARKS=/run/marks \
             ${DETAIL:+KVM_MARKS_DETAIL=1} \
-            timeout 1000 $start --kernel $image --initrd /run/initrd --append "$append" \
+            timeout 60 $start --kernel $image --initrd /run/initrd --append "$append" \
             </dev/null >/run/said 2>&1
     done
     [ -s /run/marks ] || { echo "$kind: no init"; tail -5 /run/said /run/serial; continue; }

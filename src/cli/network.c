@@ -106,9 +106,6 @@ static bool start_net(const char *role, const struct pass passes[4], const char 
     for (unsigned i = 0; i < 3 && words[i]; i++)
         g_ptr_array_add(argv, g_strdup(words[i]));
     g_ptr_array_add(argv, NULL);
-    if (!g_file_test(program, G_FILE_TEST_IS_EXECUTABLE))
-        return hv_fail(error, HV_FAILED, "%s: is not installed; --net none runs without it",
-                       program);
     /* Unlike fork, this waits for exec: until then the child holds copies of all that is open here,
      * and with them the locks of images and of the name, which might outlive a short machine. */
     posix_spawn_file_actions_t files;
@@ -128,6 +125,9 @@ static bool start_net(const char *role, const struct pass passes[4], const char 
     int result = posix_spawn(&pid, program, &files, &attributes, (char **)argv->pdata, environ);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
+    if (result == ENOENT)
+        return hv_fail(error, HV_FAILED, "%s: is not installed; --net none runs without it",
+                       program);
     return result == 0 ||
            hv_fail(error, HV_HOST, "%s cannot be started: %s", program, g_strerror(result));
 }

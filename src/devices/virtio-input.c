@@ -88,6 +88,11 @@ const struct virtio_queue_class *input_queue_class(struct device *dev, unsigned 
     return &queues[index == INPUT_STATUS];
 }
 
+bool input_active(struct device *dev)
+{
+    return virtio_running(dev) && pci_master(dev);
+}
+
 bool input_send(struct device *dev, unsigned type, unsigned code, int32_t value)
 {
     const struct input_event event = { le16_of((uint16_t)type), le16_of((uint16_t)code),

@@ -35,6 +35,8 @@ struct input_info {
 void input_config_read(const struct input_info *info, const uint8_t query[2], uint8_t *config);
 void input_config_write(uint8_t query[2], unsigned offset, uint32_t value);
 const struct virtio_queue_class *input_queue_class(struct device *dev, unsigned index);
+/* input_class.active: there is a driver that listens. */
+bool input_active(struct device *dev);
 
 static inline void input_set_bit(uint8_t *bits, unsigned bit)
 {

@@ -202,11 +202,6 @@ static void config_write(struct device *dev, unsigned offset, unsigned width, ui
     input_config_write(keyboard_of(dev)->regs.query, offset, value);
 }
 
-static bool active(struct device *dev)
-{
-    return virtio_running(dev) && pci_master(dev);
-}
-
 const struct device_class virtio_keyboard_class = {
     .name = "virtio-keyboard",
     .help = "keyboard for guests with virtio",
@@ -237,5 +232,5 @@ const struct device_class virtio_keyboard_class = {
         },
     .state = STATE(struct virtio_keyboard, regs, 1, keyboard_fields),
     .reset = reset,
-    .input = &(const struct input_class){ .key = key, .active = active, .lamps = lamps },
+    .input = &(const struct input_class){ .key = key, .active = input_active, .lamps = lamps },
 };

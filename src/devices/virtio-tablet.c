@@ -188,11 +188,6 @@ static void config_write(struct device *dev, unsigned offset, unsigned width, ui
     input_config_write(tablet_of(dev)->regs.query, offset, value);
 }
 
-static bool active(struct device *dev)
-{
-    return virtio_running(dev) && pci_master(dev);
-}
-
 const struct device_class virtio_tablet_class = {
     .name = "virtio-tablet",
     .help = "pointer that needs no grab, for guests with virtio",
@@ -218,5 +213,5 @@ const struct device_class virtio_tablet_class = {
         },
     .state = STATE(struct tablet, regs, 1, tablet_fields),
     .reset = reset,
-    .input = &(const struct input_class){ .pointer_at = pointer_at, .active = active },
+    .input = &(const struct input_class){ .pointer_at = pointer_at, .active = input_active },
 };

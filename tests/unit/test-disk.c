@@ -5,6 +5,7 @@
 #include "block/image.h"
 #include "block/overlay.h"
 #include "block/raw.h"
+#include "rig/ways.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,9 +16,6 @@
 
 enum { SIZE = 256 * 1024 };
 
-/* How disks are served: the tests of /raw and /overlay run all ways. */
-static enum way { RING, MEMORY, THREADS } way;
-
 /* What a device would be: the owner of the disk and of one request at a time. */
 struct owner {
     GMutex lock;
@@ -27,21 +25,9 @@ struct owner {
     int error, full;
 };
 
-/* Of a file system on a disk, for what lies in memory needs no ring. */
-static int new_file(void)
-{
-    char path[] = "/var/tmp/hv-test-XXXXXX";
-    if (way == MEMORY)
-        return memfd_create("test", MFD_CLOEXEC);
-    int fd = mkostemp(path, O_CLOEXEC);
-    g_assert_cmpint(fd, >=, 0);
-    unlink(path);
-    return fd;
-}
-
 static int file_of(size_t size, uint8_t fill)
 {
-    int fd = new_file();
+    int fd = way_file();
     g_autofree uint8_t *data = g_malloc(size + 1);
     memset(data, fill, size);
     g_assert_cmpint(write(fd, data, size), ==, (ssize_t)size);
@@ -80,7 +66,7 @@ static struct disk *open_raw(struct owner *owner, int fd, bool readonly)
     g_autoptr(GError) error = NULL;
     struct disk *disk = raw_open(fd, "test.img", readonly, &error);
     g_assert_no_error(error);
-    if (way == THREADS)
+    if (way == WAY_THREADS)
         raw_use_threads(disk);
     attach(owner, disk);
     return disk;
@@ -389,7 +375,7 @@ static void overlay_keeps_the_base(void)
     g_autofree uint8_t *model = g_malloc(ODD), *data = g_malloc(ODD);
     int fd = file_of(ODD, 0x55), look = dup(fd);
     struct disk *base = raw_open(fd, "base.img", true, NULL);
-    if (way == THREADS)
+    if (way == WAY_THREADS)
         raw_use_threads(base);
     struct disk *disk = overlay_open(base, &error);
     g_assert_no_error(error);
@@ -533,10 +519,7 @@ static void locks(void)
 
 /* --- all ways ------------------------------------------------------------------------------- */
 
-static const struct test_case {
-    const char *path;
-    void (*run)(void);
-} all_ways[] = {
+static const struct way_test all_ways[] = {
     { "/raw/reads-and-writes", raw_reads_and_writes },
     { "/raw/checks-ranges", raw_checks_ranges },
     { "/raw/pads-the-tail", raw_pads_the_tail },
@@ -550,21 +533,10 @@ static const struct test_case {
     { "/overlay/keeps-the-base", overlay_keeps_the_base },
 };
 
-static void this_way(gconstpointer data)
-{
-    gsize i = GPOINTER_TO_SIZE(data);
-    way = i % 3;
-    all_ways[i / 3].run();
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    for (gsize i = 0; i < 3 * G_N_ELEMENTS(all_ways); i++) {
-        static const char *const names[] = { "/ring", "/memory", "/threads" };
-        g_autofree char *path = g_strconcat(names[i % 3], all_ways[i / 3].path, NULL);
-        g_test_add_data_func(path, GSIZE_TO_POINTER(i), this_way);
-    }
+    way_add_tests(all_ways, G_N_ELEMENTS(all_ways));
     g_test_add_func("/image/probe", probe_recognises);
     g_test_add_func("/image/probe-hybrid", probe_hybrid_and_directory);
     g_test_add_func("/image/locks", locks);

@@ -3,6 +3,7 @@
 #include "base/loop.h"
 #include "block/disk.h"
 #include "block/raw.h"
+#include "rig/ways.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,23 +37,9 @@ struct request {
     bool in_flight;
 };
 
-static enum way { RING, MEMORY, THREADS } way;
-
-/* Of a file system on a disk, for what lies in memory needs no ring. */
-static int new_file(void)
-{
-    char path[] = "/var/tmp/hv-test-XXXXXX";
-    if (way == MEMORY)
-        return memfd_create("test", MFD_CLOEXEC);
-    int fd = mkostemp(path, O_CLOEXEC);
-    g_assert_cmpint(fd, >=, 0);
-    unlink(path);
-    return fd;
-}
-
 static int file_of(size_t size)
 {
-    int fd = new_file();
+    int fd = way_file();
     g_assert_cmpint(ftruncate(fd, (off_t)size), ==, 0);
     for (size_t at = 0; at < size; at += UNIT) {
         uint8_t data[UNIT];
@@ -82,7 +69,7 @@ static void open_disk(struct owner *owner, int fd, struct loop *loop)
     owner->loop = loop;
     owner->disk = raw_open(fd, "test.img", false, &error);
     g_assert_no_error(error);
-    if (way == THREADS)
+    if (way == WAY_THREADS)
         raw_use_threads(owner->disk);
     disk_attach(owner->disk, &owner->lock, loop);
     disk_set_full(owner->disk, on_full, owner);
@@ -201,7 +188,7 @@ static void polls(void)
 {
     struct owner owner;
     struct request requests[32] = { 0 };
-    way = RING;
+    way = WAY_RING;
     open_disk(&owner, file_of(SIZE), loop_new(NULL));
     g_mutex_lock(&owner.lock);
     g_assert_false(disk_poll(owner.disk));
@@ -376,7 +363,7 @@ static void drains_while_paused(void)
         if (round % 2) /* without a kick it is drain's business, too */
             kick(&owner);
         g_mutex_unlock(&owner.lock);
-        if (way != THREADS)
+        if (way != WAY_THREADS)
             g_assert_cmpuint(owner.in_flight, ==, MANY);
         g_thread_join(g_thread_new("drain", drain, &owner));
         g_assert_cmpuint(owner.done, ==, (round + 1) * MANY);
@@ -683,15 +670,10 @@ static void without_threads(void)
     close_disk(&owner);
 }
 
-struct test_case {
-    const char *path;
-    void (*run)(void);
-};
-
 /* Each in a process of its own: a filter stays. */
 static void in_subprocess(gconstpointer data)
 {
-    void (*run)(void) = ((const struct test_case *)data)->run;
+    void (*run)(void) = ((const struct way_test *)data)->run;
     if (g_test_subprocess()) {
         run();
         _exit(0); /* a leak checker would need the forbidden */
@@ -702,7 +684,7 @@ static void in_subprocess(gconstpointer data)
 
 /* --- all ways ------------------------------------------------------------------------------- */
 
-static const struct test_case all_ways[] = {
+static const struct way_test all_ways[] = {
     { "/many/own-loop", many_with_own_loop },
     { "/many/owners-loop", many_with_owners_loop },
     { "/many/parts", many_parts },
@@ -715,27 +697,16 @@ static const struct test_case all_ways[] = {
     { "/resets", resets },
 };
 
-static const struct test_case forbidding[] = {
+static const struct way_test forbidding[] = {
     { "/forbidden/ring", without_ring },
     { "/forbidden/ring-fails", ring_fails },
     { "/forbidden/threads", without_threads },
 };
 
-static void this_way(gconstpointer data)
-{
-    gsize i = GPOINTER_TO_SIZE(data);
-    way = i % 3;
-    all_ways[i / 3].run();
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    for (gsize i = 0; i < 3 * G_N_ELEMENTS(all_ways); i++) {
-        static const char *const names[] = { "/ring", "/memory", "/threads" };
-        g_autofree char *path = g_strconcat(names[i % 3], all_ways[i / 3].path, NULL);
-        g_test_add_data_func(path, GSIZE_TO_POINTER(i), this_way);
-    }
+    way_add_tests(all_ways, G_N_ELEMENTS(all_ways));
     g_test_add_func("/ring/polls", polls);
     for (gsize i = 0; i < G_N_ELEMENTS(forbidding); i++)
         g_test_add_data_func(forbidding[i].path, &forbidding[i], in_subprocess);

@@ -213,15 +213,20 @@ void device_resume(struct device *dev)
     loop_resume(dev->loop);
 }
 
-void device_reset(struct device *dev)
+static void reset(struct device *dev)
 {
-    g_mutex_lock(&dev->lock);
     if (dev->pci)
         pci_reset(dev);
     if (dev->virtio)
         virtio_reset(dev);
     if (dev->class->reset)
         dev->class->reset(dev);
+}
+
+void device_reset(struct device *dev)
+{
+    g_mutex_lock(&dev->lock);
+    reset(dev);
     g_mutex_unlock(&dev->lock);
 }
 
@@ -242,8 +247,7 @@ void device_save(struct device *dev, GByteArray *out)
 bool device_load(struct device *dev, const uint8_t **in, size_t *length, GError **error)
 {
     g_mutex_lock(&dev->lock);
-    if (dev->virtio)
-        virtio_reset(dev); /* whatever it was; what it stops is forgotten before the state comes */
+    reset(dev); /* whatever it did: what that stops is forgotten before the state comes */
     bool ok = !dev->pci || pci_load(dev, in, length, error);
     ok = ok && (!dev->virtio || state_load(&virtio_state, dev->virtio, in, length, error));
     ok = ok && state_load(&dev->class->state, dev, in, length, error);

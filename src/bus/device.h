@@ -221,6 +221,8 @@ void device_resume(struct device *dev);
 /* These take the device's lock. */
 void device_reset(struct device *dev);
 void device_save(struct device *dev, GByteArray *out);
+/* Resets the device first. Who loads a machine resets all of it before: the lines that one device
+ * lowers move the registers of others. */
 bool device_load(struct device *dev, const uint8_t **in, size_t *length, GError **error);
 
 /* An input pin of a controller, as the end of a wire. */

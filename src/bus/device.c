@@ -283,6 +283,21 @@ struct irq_input device_irq_input(struct device *dev, unsigned pin)
     return (struct irq_input){ input, dev, pin, dev->class->controller->wanted ? wanted : NULL };
 }
 
+static size_t move(void *opaque, unsigned channel, enum dma_direction direction, uint8_t *data,
+                   size_t length, bool *end, struct timer *sleeper)
+{
+    struct device *dev = opaque;
+    g_mutex_lock(&dev->lock);
+    size_t moved = dev->class->dma->move(dev, channel, direction, data, length, end, sleeper);
+    g_mutex_unlock(&dev->lock);
+    return moved;
+}
+
+struct dma device_dma(struct device *dev, unsigned channel)
+{
+    return (struct dma){ move, dev, channel };
+}
+
 void guest_bug(struct device *dev, const char *format, ...)
 {
     static struct log_limit limit; /* guarded by the lock below */

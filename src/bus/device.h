@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/loop.h"
 #include "base/state.h"
+#include "bus/dma.h"
 #include "bus/input.h"
 #include "bus/irq.h"
 #include "bus/screen.h"
@@ -59,6 +60,7 @@ enum plug_kind {
     PLUG_BLOB,   /* GBytes *: a ROM, a table */
     PLUG_FW_CFG, /* struct fw_cfg * */
     PLUG_SOCKET, /* struct host_socket * */
+    PLUG_DMA,    /* struct dma * */
 };
 struct plug {
     const char *name;
@@ -163,6 +165,7 @@ struct device_class {
 
     /* Roles: what the machine asks of some devices. */
     const struct irq_controller *controller;
+    const struct dma_controller *dma;
     const struct screen_class *screen;
     const struct input_class *input;
     /* Bytes from the device's stream; returns how many it took, and calls stream_ready when there
@@ -227,6 +230,8 @@ bool device_load(struct device *dev, const uint8_t **in, size_t *length, GError 
 
 /* An input pin of a controller, as the end of a wire. */
 struct irq_input device_irq_input(struct device *dev, unsigned pin);
+/* A channel of a DMA controller, as the end of a DREQ line. */
+struct dma device_dma(struct device *dev, unsigned channel);
 
 /* The device's lock, for threads that have to go on soon whatever the guest does: not behind more
  * than one turn of its loop. */

@@ -135,6 +135,11 @@ static void user(struct rig *rig, struct code *code)
         dev->class->power_button(dev);
     if (dev->class->change_medium)
         dev->class->change_medium(dev, a, b & 1 ? &rig->disk->disk : NULL);
+    if (dev->class->dma) {
+        uint8_t bytes[512] = { 0 };
+        bool end;
+        dev->class->dma->move(dev, a & 7, a >> 3 & 1, bytes, b * 2u, &end, NULL);
+    }
     if (dev->class->controller && dev->class->controller->input)
         dev->class->controller->input(dev, a % 24, b & 1);
     if (dev->class->controller && dev->class->controller->acknowledge && b & 2)
@@ -142,6 +147,9 @@ static void user(struct rig *rig, struct code *code)
     if (dev->class->controller && dev->class->controller->eoi && b & 4)
         dev->class->controller->eoi(dev, a);
     g_mutex_unlock(&dev->lock);
+    rig->dma.masked = a & 1;
+    if (rig->dma.sleeper && !rig->dma.masked)
+        timer_poke(rig->dma.sleeper);
 }
 
 /* A packet at the cable: some bytes as they are told, then a pattern; and what was sent is taken.

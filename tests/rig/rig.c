@@ -145,6 +145,41 @@ void rig_disk_run(struct rig *rig)
         continue;
 }
 
+static size_t dma_serve(void *opaque, unsigned channel, enum dma_direction direction, uint8_t *data,
+                        size_t length, bool *end, struct timer *sleeper)
+{
+    struct rig_dma *dma = opaque;
+    g_assert(channel == 0);
+    dma->requested = length && dma->masked;
+    dma->sleeper = dma->requested ? sleeper : NULL;
+    *end = false;
+    if (!length || dma->masked)
+        return 0;
+    struct rig *rig = (struct rig *)((uint8_t *)dma - offsetof(struct rig, dma));
+    length = MIN(length, dma->left);
+    bool ok = direction == DMA_TO_MEMORY ? guest_write(rig->board.guest, GPA(dma->at), data, length)
+                                         : guest_read(rig->board.guest, GPA(dma->at), data, length);
+    g_assert(ok);
+    dma->at += length;
+    dma->left -= length;
+    if (!dma->left) {
+        *end = true;
+        dma->at = dma->start;
+        dma->left = dma->length;
+    }
+    return length;
+}
+
+void rig_dma_program(struct rig *rig, uint64_t at, size_t length)
+{
+    struct rig_dma *dma = &rig->dma;
+    dma->start = dma->at = at;
+    dma->length = dma->left = length;
+    dma->masked = false;
+    if (dma->sleeper)
+        timer_poke(dma->sleeper);
+}
+
 static const struct disk_ops memory_ops = { .submit = memory_submit };
 
 static void plug_all(struct rig *rig)
@@ -176,6 +211,10 @@ static void plug_all(struct rig *rig)
             what = &rig->screen;
         } else if (plug->kind == PLUG_SOURCE) {
             what = &rig->source;
+        } else if (plug->kind == PLUG_DMA) {
+            rig->dma.dma = (struct dma){ dma_serve, &rig->dma, 0 };
+            what = &rig->dma.dma;
+            rig_dma_program(rig, RIG_DMA, 65536);
         } else if (plug->kind == PLUG_FW_CFG) {
             what = rig->fw_cfg;
         }
@@ -225,6 +264,8 @@ static struct rig *make(const struct device_class *class, const char *const *opt
     rig->disk = g_new0(struct rig_disk, 1);
     rig->disk->disk = (struct disk){ .ops = &memory_ops, .size = RIG_DISK_SIZE, .name = "memory" };
     rig->disk->last = &rig->disk->first;
+    if (!strcmp(class->name, "fdc")) /* a floppy has the size of one */
+        rig->disk->disk.size = RIG_FLOPPY_SIZE;
 
     rig->dev = device_create(class, &rig->board, NULL);
     rig->options = g_strdupv((char **)(uintptr_t)options);

@@ -35,6 +35,17 @@ struct rig_disk {
     unsigned submitted, waiting;
 };
 
+/* A DMA channel that is always programmed: from `at` on, `left` bytes up to the terminal count,
+ * then the same once more. */
+struct rig_dma {
+    struct dma dma;
+    uint64_t start, at;
+    size_t length, left;
+    bool masked, requested;
+    struct timer *sleeper;
+};
+enum { RIG_DMA = 0x8000, RIG_FLOPPY_SIZE = 720 << 10 };
+
 struct rig {
     struct board board;
     struct bus_reader reader;
@@ -43,6 +54,7 @@ struct rig {
     struct rig_line lines[RIG_IRQS];
     unsigned line_count;
     struct rig_disk *disk;
+    struct rig_dma dma;
     struct stream stream;
     GByteArray *output; /* what the device wrote to its stream, at most RIG_OUTPUT bytes */
     struct screen screen;
@@ -82,6 +94,8 @@ uint32_t rig_config_read(struct rig *rig, unsigned offset, unsigned width);
 void rig_config_write(struct rig *rig, unsigned offset, unsigned width, uint32_t value);
 
 struct rig_line *rig_line(struct rig *rig, const char *plug);
+/* Programs the DMA channel, and opens it. */
+void rig_dma_program(struct rig *rig, uint64_t at, size_t length);
 
 /* Finishes the oldest request in flight; false when there is none. */
 bool rig_disk_step(struct rig *rig);

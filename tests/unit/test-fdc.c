@@ -694,7 +694,7 @@ static void loaded(struct fixture *f, const void *unused)
     (void)unused;
     start(f);
     COMMAND(f->rig, 0x03, 0xaf, 0x03);
-    read_command(f, 0, 0, 1, 2);
+    COMMAND(f->rig, READ & 0x7f, 0, 0, 0, 1, 2, 2, 0x1b, 0xff);
     rig_disk_run(f->rig);
     for (unsigned i = 0; i < 100; i++)
         rig_in(f->rig, DATA, 1);
@@ -710,7 +710,7 @@ static void loaded(struct fixture *f, const void *unused)
     rig_disk_run(other.rig);
     for (unsigned i = 0; i < SECTOR; i++)
         g_assert_cmphex(rig_in(other.rig, DATA, 1), ==, sector(f->rig, 0, 0, 2)[i]);
-    expect(&other, 0x44, END, 0, 0, 1, 1);
+    expect(&other, ABNORMAL, END, 0, 1, 0, 1);
     rig_free(other.rig);
 }
 

@@ -365,11 +365,6 @@ struct disk *raw_open(int fd, const char *name, bool readonly, GError **error)
     uint64_t size = 0;
     if (!find_size(fd, name, &size, error))
         return NULL;
-    if (size % SECTOR)
-        log_warn(name,
-                 "its size, %" G_GUINT64_FORMAT " bytes, is no multiple of 512: the last "
-                 "sector is filled up with zeros",
-                 size);
     struct raw *raw = g_new0(struct raw, 1);
     worker_init(&raw->worker, name, WORKER_THREADS, raw_run, raw_finish);
     raw->worker.disk.ops = &raw_ops;

@@ -2,6 +2,7 @@
 #include "block/format.h"
 
 #include "base/error.h"
+#include "base/log.h"
 #include "block/raw.h"
 
 #include <errno.h>
@@ -9,13 +10,20 @@
 #include <unistd.h>
 
 const struct format *const formats[] = {
+    &qcow2_format,
     &vdi_format,
     NULL,
 };
 
 static struct disk *open_raw(const struct format_parts *parts, GError **error)
 {
+    uint64_t size = 0;
     (void)error;
+    if (!raw_length(parts->file, &size) && size % SECTOR)
+        log_warn(parts->name,
+                 "its size, %" G_GUINT64_FORMAT " bytes, is no multiple of 512: the last "
+                 "sector is filled up with zeros",
+                 size);
     return parts->file;
 }
 

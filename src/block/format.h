@@ -62,6 +62,7 @@ struct format {
 /* All formats but raw, which is what no other is; NULL at the end. */
 extern const struct format *const formats[];
 extern const struct format raw_format;
+extern const struct format qcow2_format;
 extern const struct format vdi_format;
 
 /* The format with that name, "raw" too; NULL. */

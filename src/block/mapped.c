@@ -126,7 +126,7 @@ static int copy_up(struct mapped *mapped, const struct place *place, uint64_t of
         if (zeros && extent.length >= length)
             return 0;
     }
-    uint8_t *copy = g_try_malloc(length); /* less than a granule */
+    uint8_t *copy = g_try_malloc(length); /* MiB at most, see struct place */
     if (!copy)
         return ENOMEM;
     error = mapped_read(mapped, offset, copy, length);

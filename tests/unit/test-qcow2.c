@@ -1,0 +1,359 @@
+/* qcow2 images: random histories against a model and against qemu-img, which must find nothing
+ * wrong with what is left; what qemu-img makes; snapshots; damage; hostile images. */
+#include "base/error.h"
+#include "block/qcow2.h"
+#include "block/raw.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- a disk and its owner ----------------------------------------------------------------------
+ */
+
+struct owner {
+    GMutex lock;
+    GCond cond;
+    struct disk *disk;
+    bool finished;
+    int error;
+};
+
+static void on_done(struct disk_request *request, int error)
+{
+    struct owner *owner = request->owner;
+    owner->error = error;
+    owner->finished = true;
+    g_cond_signal(&owner->cond);
+}
+
+static int transfer(struct owner *owner, enum disk_op op, uint64_t offset, void *data,
+                    uint64_t length)
+{
+    size_t part = data ? length / 3 : 0;
+    struct iovec iov[2] = { { data, part }, { (uint8_t *)data + part, length - part } };
+    struct disk_request request = {
+        .op = op,
+        .offset = offset,
+        .length = length,
+        .iov = data ? iov : NULL,
+        .iov_count = data ? 2 : 0,
+        .done = on_done,
+        .owner = owner,
+    };
+    g_mutex_lock(&owner->lock);
+    owner->finished = false;
+    disk_submit(owner->disk, &request);
+    disk_kick(owner->disk);
+    while (!owner->finished)
+        g_cond_wait(&owner->cond, &owner->lock);
+    g_mutex_unlock(&owner->lock);
+    return owner->error;
+}
+
+static struct disk *open_file(const char *path, bool readonly)
+{
+    g_autoptr(GError) error = NULL;
+    int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    struct disk *file = raw_open(fd, path, readonly, &error);
+    g_assert_no_error(error);
+    return file;
+}
+
+/* The image as a disk over `below`, which it owns; NULL with an error. */
+static struct disk *try_open(const char *path, bool readonly, struct disk *below, GError **error)
+{
+    struct format_parts parts = { path, open_file(path, readonly), below, NULL, 0 };
+    struct disk *disk = qcow2_format.open(&parts, error);
+    if (!disk) {
+        disk_free(parts.file);
+        disk_free(below);
+    }
+    return disk;
+}
+
+static void own(struct owner *owner, struct disk *disk)
+{
+    *owner = (struct owner){ .disk = disk };
+    g_mutex_init(&owner->lock);
+    g_cond_init(&owner->cond);
+    disk_attach(disk, &owner->lock, NULL);
+}
+
+static void open_disk(struct owner *owner, const char *path, bool readonly, struct disk *below)
+{
+    g_autoptr(GError) error = NULL;
+    struct disk *disk = try_open(path, readonly, below, &error);
+    g_assert_no_error(error);
+    own(owner, disk);
+}
+
+/* --- the judge ---------------------------------------------------------------------------------
+ */
+
+static char *folder;
+
+static char *path_of(const char *name)
+{
+    return g_build_filename(folder, name, NULL);
+}
+
+/* Runs a command line; its exit status. */
+G_GNUC_PRINTF(2, 3) static int run(char **output, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    g_autofree char *line = g_strdup_vprintf(format, list);
+    va_end(list);
+    g_autofree char *out = NULL, *err = NULL;
+    g_autoptr(GError) error = NULL;
+    int status = 0;
+    g_spawn_command_line_sync(line, &out, &err, &status, &error);
+    g_assert_no_error(error);
+    if (output)
+        *output = g_strconcat(out, err, NULL);
+    else if (status)
+        g_test_message("%s: %s%s", line, out, err);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool have_judge(void)
+{
+    g_autofree char *program = g_find_program_in_path("qemu-img");
+    if (!program)
+        g_test_skip("qemu-img is not installed (./dev test does that)");
+    return program;
+}
+
+static void judge(const char *path)
+{
+    struct qcow2_report report;
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(run(NULL, "qemu-img check -q %s", path), ==, 0); /* 3: leaks */
+    struct disk *file = open_file(path, true);
+    g_assert_true(qcow2_check(file, path, false, &report, &error));
+    g_assert_cmpuint(report.corruptions, ==, 0);
+    g_assert_cmpuint(report.leaks, ==, 0);
+    disk_free(file);
+}
+
+/* What qemu-img sees in an image must be the model. */
+static void compare(const char *path, const uint8_t *model, size_t size)
+{
+    g_autofree char *raw = path_of("seen.raw"), *seen = NULL;
+    gsize length = 0;
+    g_assert_cmpint(run(NULL, "qemu-img convert -O raw %s %s", path, raw), ==, 0);
+    g_assert_true(g_file_get_contents(raw, &seen, &length, NULL));
+    g_assert_cmpuint(length, ==, size);
+    for (size_t i = 0; i < size; i += 512)
+        if (memcmp(seen + i, model + i, 512) != 0)
+            g_error("sector %zu of %s is not what was written", i / 512, path);
+    g_unlink(raw);
+}
+
+/* --- random histories --------------------------------------------------------------------------
+ */
+
+enum { DISK = 3 * 1024 * 1024 + 512 * 5, BELOW = 2 * 1024 * 1024 + 512 };
+
+struct shape {
+    const char *name;
+    const char *options; /* of qemu-img; NULL: it is made here */
+    struct qcow2_options made;
+    bool below;
+};
+
+static const struct shape shapes[] = {
+    { "plain", NULL, { .size = DISK }, false },
+    { "over-raw", NULL, { .size = DISK, .format = "raw" }, true },
+    { "v2", NULL, { .size = DISK, .version = 2 }, false },
+    { "v2-over", NULL, { .size = DISK, .version = 2, .cluster = 4096, .format = "raw" }, true },
+    { "c512", NULL, { .size = DISK, .cluster = 512 }, false },
+    { "c512-64bit", NULL, { .size = DISK, .cluster = 512, .refcount = 64 }, false },
+    { "c1k-over", NULL, { .size = DISK, .cluster = 1024, .format = "raw" }, true },
+    { "c2m", NULL, { .size = DISK, .cluster = 2 << 20 }, false },
+    { "c4k-1bit", NULL, { .size = DISK, .cluster = 4096, .refcount = 1 }, false },
+    { "c4k-4bit-over",
+      NULL,
+      { .size = DISK, .cluster = 4096, .refcount = 4, .format = "raw" },
+      true },
+    { "lazy", NULL, { .size = DISK, .cluster = 8192, .lazy = true }, false },
+    { "sub16k", NULL, { .size = DISK, .cluster = 16384, .extended = true }, false },
+    { "sub64k-over", NULL, { .size = DISK, .extended = true, .format = "raw" }, true },
+    { "zstd", NULL, { .size = DISK, .zstd = true }, false },
+    { "qemu", "compat=1.1", { .size = DISK }, false },
+    { "qemu-v2", "compat=0.10,cluster_size=512", { .size = DISK }, false },
+    { "qemu-2bit", "refcount_bits=2,cluster_size=2048", { .size = DISK }, false },
+    { "qemu-sub", "extended_l2=on,cluster_size=32k", { .size = DISK }, false },
+    { "qemu-prealloc", "preallocation=metadata,cluster_size=4k", { .size = DISK }, false },
+};
+
+static void make_image(const struct shape *shape, const char *path, const char *below)
+{
+    g_autoptr(GError) error = NULL;
+    struct qcow2_options options = shape->made;
+    options.backing = shape->below ? below : NULL;
+    if (shape->options) {
+        g_assert_cmpint(
+            run(NULL, "qemu-img create -q -f qcow2 -o %s %s %d", shape->options, path, DISK), ==,
+            0);
+        return;
+    }
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    g_assert_true(qcow2_create(fd, path, &options, &error));
+    g_assert_no_error(error);
+    close(fd);
+}
+
+/* Sectors that say where they come from. */
+static void fill(uint8_t *to, size_t at, size_t length, unsigned round)
+{
+    for (size_t i = 0; i < length; i += 8) {
+        uint64_t word = (at + i) * 0x9e3779b97f4a7c15ULL + round;
+        memcpy(to + i, &word, 8);
+    }
+}
+
+struct history {
+    struct owner owner;
+    GRand *rand;
+    uint8_t *model, *data;
+    const char *path, *below;
+    const struct shape *shape;
+    size_t disk;
+};
+
+static void reopen(struct history *history)
+{
+    if (history->owner.disk)
+        disk_free(history->owner.disk);
+    open_disk(&history->owner, history->path, false,
+              history->shape->below ? open_file(history->below, true) : NULL);
+    g_assert_cmpuint(history->owner.disk->size, ==, history->disk);
+}
+
+static void pick(struct history *history, size_t *at, size_t *length)
+{
+    static const int most[] = { 1, 4, 16, 64, 300, 2500 };
+    GRand *rand = history->rand;
+    int sectors = most[g_rand_int_range(rand, 0, G_N_ELEMENTS(most))];
+    *at = (size_t)g_rand_int_range(rand, 0, (int)(history->disk / 512)) * 512;
+    *length = (size_t)g_rand_int_range(rand, 1, sectors + 1) * 512;
+    if (g_rand_boolean(rand))
+        *at = *at / 65536 * 65536;
+    *length = MIN(*length, history->disk - *at);
+}
+
+static void check_read(struct history *history, size_t at, size_t length)
+{
+    g_assert_cmpint(transfer(&history->owner, DISK_READ, at, history->data, length), ==, 0);
+    for (size_t i = 0; i < length; i += 512)
+        if (memcmp(history->data + i, history->model + at + i, 512) != 0)
+            g_error("%s: sector %zu is wrong", history->path, (at + i) / 512);
+}
+
+/* What a discard left is for the disk to say, within what it may be: as before, or zeros, or, where
+ * it never had zeros to offer, what is below. It must not change later. */
+static void learn_discard(struct history *history, size_t at, size_t length)
+{
+    g_assert_cmpint(transfer(&history->owner, DISK_READ, at, history->data, length), ==, 0);
+    static const uint8_t zeros[512];
+    for (size_t i = 0; i < length; i += 512)
+        g_assert_true(!memcmp(history->data + i, zeros, 512) ||
+                      !memcmp(history->data + i, history->model + at + i, 512));
+    memcpy(history->model + at, history->data, length);
+}
+
+static void step(struct history *history, unsigned round)
+{
+    size_t at, length;
+    pick(history, &at, &length);
+    switch (g_rand_int_range(history->rand, 0, 16)) {
+    case 0:
+        g_assert_cmpint(transfer(&history->owner, DISK_FLUSH, 0, NULL, 0), ==, 0);
+        break;
+    case 1:
+    case 2:
+        g_assert_cmpint(transfer(&history->owner, DISK_DISCARD, at, NULL, length), ==, 0);
+        learn_discard(history, at, length);
+        break;
+    case 3:
+    case 4:
+        g_assert_cmpint(transfer(&history->owner, DISK_WRITE_ZEROES, at, NULL, length), ==, 0);
+        memset(history->model + at, 0, length);
+        break;
+    case 5:
+        if (round % 8 == 0)
+            reopen(history);
+        break;
+    case 6:
+    case 7:
+    case 8:
+    case 9:
+        check_read(history, at, length);
+        break;
+    default:
+        fill(history->model + at, at, length, round);
+        memcpy(history->data, history->model + at, length);
+        g_assert_cmpint(transfer(&history->owner, DISK_WRITE, at, history->data, length), ==, 0);
+    }
+}
+
+static void random_history(gconstpointer data)
+{
+    const struct shape *shape = data;
+    g_autofree char *path = path_of("image.qcow2"), *below = path_of("below.raw");
+    struct history history = {
+        .rand = g_rand_new_with_seed(g_test_rand_int() >> 1),
+        .model = g_malloc0(DISK),
+        .data = g_malloc(DISK),
+        .path = path,
+        .below = below,
+        .shape = shape,
+        .disk = DISK,
+    };
+    if (!have_judge())
+        return;
+    if (shape->below) {
+        fill(history.model, 0, BELOW, 77);
+        g_assert_true(g_file_set_contents(below, (char *)history.model, BELOW, NULL));
+    }
+    make_image(shape, path, below);
+    reopen(&history);
+    for (unsigned round = 1; round <= 600; round++) {
+        step(&history, round);
+        if (round % 200 == 0) {
+            disk_free(history.owner.disk);
+            history.owner.disk = NULL;
+            judge(path);
+            compare(path, history.model, DISK);
+            reopen(&history);
+            check_read(&history, 0, DISK);
+        }
+    }
+    disk_free(history.owner.disk);
+    g_rand_free(history.rand);
+    g_free(history.model);
+    g_free(history.data);
+    g_unlink(path);
+    g_unlink(below);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    folder = g_dir_make_tmp("hv-qcow2-XXXXXX", NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(shapes); i++) {
+        g_autofree char *path = g_strconcat("/qcow2/history/", shapes[i].name, NULL);
+        g_test_add_data_func(path, &shapes[i], random_history);
+    }
+    int result = g_test_run();
+    g_rmdir(folder);
+    g_free(folder);
+    return result;
+}

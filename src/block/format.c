@@ -12,6 +12,7 @@
 const struct format *const formats[] = {
     &qcow2_format,
     &vdi_format,
+    &vhd_format,
     NULL,
 };
 
@@ -51,6 +52,15 @@ void format_link_free(void *data)
     g_free(link->name);
     g_free(link->format);
     g_free(link);
+}
+
+void format_link_add(GPtrArray *links, const char *name, const char *format, bool below)
+{
+    struct format_link *link = g_new0(struct format_link, 1);
+    link->name = g_strdup(name);
+    link->format = g_strdup(format);
+    link->below = below;
+    g_ptr_array_add(links, link);
 }
 
 const struct format *format_named(const char *name)

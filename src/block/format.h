@@ -15,11 +15,12 @@ struct format_head {
 
 /* Another file that an image names. */
 struct format_link {
-    char *name;   /* as it stands in the image: any bytes but 0 */
+    char *name; /* a path with "/", of any bytes but 0; relative ones start at the image's folder */
     char *format; /* as hv's formats are called; NULL: the image does not say */
     bool below;   /* the disk that it lies on; otherwise one of its own parts, in their order */
 };
 void format_link_free(void *link); /* a GDestroyNotify */
+void format_link_add(GPtrArray *links, const char *name, const char *format, bool below);
 
 /* What becomes a disk. It owns all of them from then on; on failure they stay the caller's. */
 struct format_parts {
@@ -64,6 +65,7 @@ extern const struct format *const formats[];
 extern const struct format raw_format;
 extern const struct format qcow2_format;
 extern const struct format vdi_format;
+extern const struct format vhd_format;
 
 /* The format with that name, "raw" too; NULL. */
 const struct format *format_named(const char *name);

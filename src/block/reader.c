@@ -102,6 +102,26 @@ int reader_look(struct reader *reader, uint64_t at, bool wait, const uint8_t **b
     return 0;
 }
 
+/* Stops at the end of the page. */
+int reader_run(struct reader *reader, uint64_t at, uint64_t first, uint64_t *count,
+               enum reader_order order, bool wait, bool *set)
+{
+    unsigned flip = order == READER_HIGH_FIRST ? 7 : 0;
+    const uint8_t *bytes;
+    int error = reader_look(reader, at + first / 8, wait, &bytes);
+    if (error)
+        return error;
+    uint64_t bit = first % 8;
+    uint64_t room = (READER_PAGE - (at + first / 8) % READER_PAGE) * 8;
+    uint64_t end = MIN(room, bit + *count), start = bit;
+    *set = bytes[0] >> (bit ^ flip) & 1;
+    uint8_t whole = *set ? 0xff : 0;
+    while (bit < end && *set == (bytes[bit / 8] >> (bit % 8 ^ flip) & 1))
+        bit += bit % 8 || bytes[bit / 8] != whole ? 1 : 8;
+    *count = MIN(bit, end) - start;
+    return 0;
+}
+
 /* --- the map --------------------------------------------------------------------------------- */
 
 static bool follows(const struct extent *next, const struct extent *extent)

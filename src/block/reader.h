@@ -60,6 +60,12 @@ bool reader_copy(struct reader *reader, uint64_t at, void *to, size_t length, GE
 bool reader_copy_file(struct disk *file, const char *name, uint64_t at, void *to, size_t length,
                       GError **error);
 
+/* Of the bits from `first` on in the map at `at` of the file, *count at most: how many are alike
+ * (it may stop early), and what they are. */
+enum reader_order { READER_LOW_FIRST, READER_HIGH_FIRST }; /* bits in their byte */
+int reader_run(struct reader *reader, uint64_t at, uint64_t first, uint64_t *count,
+               enum reader_order order, bool wait, bool *set);
+
 /* The end of `find` for what lies in the file: what begins behind its end does not. */
 int reader_data(struct reader *reader, bool wait, uint64_t at, uint64_t length,
                 struct extent *extent);

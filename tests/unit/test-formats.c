@@ -265,6 +265,10 @@ static const struct made all_made[] = {
     { "vdi/dynamic", "vdi", "static=off", 37 * MIB + 1024 },
     { "vdi/fixed", "vdi", "static=on", 5 * MIB },
     { "vdi/tiny", "vdi", "static=off", SECTOR },
+    { "vhd/dynamic", "vpc", "subformat=dynamic", 37 * MIB + 1024 },
+    { "vhd/exact", "vpc", "subformat=dynamic,force_size=on", 21 * MIB + 1536 },
+    { "vhd/fixed", "vpc", "subformat=fixed", 5 * MIB },
+    { "vhd/fixed-exact", "vpc", "subformat=fixed,force_size=on", 5 * MIB },
     { NULL },
 };
 
@@ -280,7 +284,8 @@ static void made_by_qemu(gconstpointer data)
 {
     const struct made *made = data;
     gsize size, raw_size;
-    if (!make(made) || !qemu_img("convert", "-O", "raw", "made.img", "back.img", NULL))
+    if (!make(made) ||
+        !qemu_img("convert", "-f", made->format, "-O", "raw", "made.img", "back.img", NULL))
         return;
     g_autofree uint8_t *bytes = load("raw.img", &raw_size);
     g_autofree uint8_t *back = load("back.img", &size); /* some formats round up */
@@ -378,6 +383,164 @@ static void vdi_discarded_block(void)
     assert_disk(open_good("made.img"), raw, raw_size);
 }
 
+/* --- VHD ---------------------------------------------------------------------------------------
+ */
+
+static void put_be(uint8_t *to, uint64_t value, unsigned width)
+{
+    for (unsigned i = 0; i < width; i++)
+        to[i] = (uint8_t)(value >> 8 * (width - 1 - i));
+}
+
+static void vhd_sum(uint8_t *bytes, size_t length, size_t sum_at)
+{
+    uint32_t sum = 0;
+    put_be(bytes + sum_at, 0, 4);
+    for (size_t i = 0; i < length; i++)
+        sum += bytes[i];
+    put_be(bytes + sum_at, ~sum, 4);
+}
+
+enum { CHILD_BLOCK = 2 * MIB, CHILD_TABLE = 2048, CHILD_NAME = 4096, CHILD_DATA = 8192 };
+
+/* A child of `parent`: every third sector of its second block, and the whole fourth one, are its
+ * own. `bytes`, what is on the disk of `size`, becomes what the child shows. */
+static void save_child(const char *name, const uint8_t *parent, const char *parent_name,
+                       uint8_t *bytes, size_t size)
+{
+    size_t stride = CHILD_BLOCK + SECTOR, length = CHILD_DATA + 2 * stride + 512;
+    g_autofree uint8_t *file = g_malloc0(length);
+    uint8_t *header = file + 512, *table = file + CHILD_TABLE;
+    unsigned entries = (unsigned)((size + CHILD_BLOCK - 1) / CHILD_BLOCK);
+    memcpy(file, "conectix", 8);
+    put_be(file + 8, 2, 4);
+    put_be(file + 12, 0x10000, 4);
+    put_be(file + 16, 512, 8);
+    put_be(file + 40, size, 8);
+    put_be(file + 48, size, 8);
+    put_be(file + 60, 4, 4);
+    memset(file + 68, 0xc1, 16);
+    vhd_sum(file, 512, 64);
+    memcpy(file + length - 512, file, 512);
+
+    memcpy(header, "cxsparse", 8);
+    put_be(header + 8, UINT64_MAX, 8);
+    put_be(header + 16, CHILD_TABLE, 8);
+    put_be(header + 24, 0x10000, 4);
+    put_be(header + 28, entries, 4);
+    put_be(header + 32, CHILD_BLOCK, 4);
+    memcpy(header + 40, parent + 68, 16);
+    for (size_t i = 0; parent_name[i]; i++) {
+        header[64 + 2 * i + 1] = 'x'; /* the locator comes first */
+        file[CHILD_NAME + 2 * i] = (uint8_t)parent_name[i];
+    }
+    put_be(header + 576, 0x57327275, 4);
+    put_be(header + 580, 512, 4);
+    put_be(header + 584, 2 * strlen(parent_name), 4);
+    put_be(header + 592, CHILD_NAME, 8);
+    vhd_sum(header, 1024, 36);
+
+    memset(table, 0xff, 4 * entries);
+    put_be(table + 4 * 1, CHILD_DATA / 512, 4);
+    put_be(table + 4 * 3, (CHILD_DATA + stride) / 512, 4);
+    for (unsigned b = 0; b < 2; b++) {
+        uint8_t *block = file + CHILD_DATA + b * stride, *data = block + SECTOR;
+        for (unsigned i = 0; i < CHILD_BLOCK / SECTOR; i++) {
+            memset(data + i * SECTOR, (int)(0x40 + i % 64), SECTOR);
+            if (!b && i % 3)
+                continue;
+            block[i / 8] |= (uint8_t)(0x80 >> i % 8);
+            memcpy(bytes + (2 * b + 1) * CHILD_BLOCK + i * SECTOR, data + i * SECTOR, SECTOR);
+        }
+    }
+    save(name, file, length);
+}
+
+static void vhd_differencing(void)
+{
+    gsize size, file_size;
+    if (!make(find_made("vhd/dynamic")) ||
+        !qemu_img("convert", "-O", "raw", "made.img", "back.img", NULL))
+        return;
+    g_autofree uint8_t *bytes = load("back.img", &size), *parent = load("made.img", &file_size);
+    save_child("child.vhd", parent, ".\\made.img", bytes, size);
+    assert_disk(open_good("child.vhd"), bytes, size);
+    save_child("child.vhd", parent, "C:\\disks\\made.img", bytes, size);
+    assert_disk(open_good("child.vhd"), bytes, size);
+    parent[68] ^= 1;
+    save_child("child.vhd", parent, "made.img", bytes, size);
+    assert_refused("child.vhd", NULL, "made.img is not the image");
+
+    struct disk *file = open_file("child.vhd", NULL);
+    g_autoptr(GError) error = NULL;
+    const struct format_parts alone = { .name = "child.vhd", .file = file };
+    g_assert_null(format_named("vhd")->open(&alone, &error));
+    g_assert_nonnull(strstr(error->message, "only differences"));
+    disk_free(file);
+}
+
+/* The copy of the footer serves when the one at the end is lost. */
+static void vhd_copied_footer(void)
+{
+    gsize size, file_size;
+    if (!make(find_made("vhd/exact")))
+        return;
+    g_autofree uint8_t *bytes = load("raw.img", &size), *file = load("made.img", &file_size);
+    save("made.img", file, file_size - 512);
+    assert_disk(open_good("made.img"), bytes, size);
+}
+
+static void vhd_damaged_block(void)
+{
+    gsize size;
+    if (!make(find_made("vhd/dynamic")))
+        return;
+    g_autofree uint8_t *bytes = load("made.img", &size);
+    uint64_t table = be64_at(bytes + 512 + 16);
+    memset(bytes + table + 4 * 3, 0xdd, 4);
+    save("made.img", bytes, size);
+    assert_damaged_block(6 * MIB + 512, 8 * MIB);
+}
+
+/* What is wrong with a dynamic image whose sums are right. */
+static void vhd_wrong(void)
+{
+    static const struct {
+        unsigned at, width;
+        uint64_t value;
+        const char *why;
+    } wrong[] = {
+        { 48, 8, 0, "0 bytes cannot be" },
+        { 48, 8, UINT64_MAX, "cannot be" },
+        { 48, 8, 1ull << 40, "blocks are a disk of 1099511627776" },
+        { 60, 4, 6, "unknown type, 6" },
+        { 60, 4, 2, "cut off" },
+        { 12, 4, 0x20000, "version 2" },
+        { 16, 8, UINT64_MAX, "cut off" },
+        { 16, 8, 1024, "dynamic header is damaged" },
+        { 512 + 16, 8, 1ull << 40, "not within the file" },
+        { 512 + 16, 8, 513, "not within the file" },
+        { 512 + 28, 4, UINT32_MAX, "not within the file" },
+        { 512 + 32, 4, 0, "blocks have 0 bytes" },
+        { 512 + 32, 4, 1u << 31, "blocks have 2147483648 bytes" },
+        { 512 + 24, 4, 0x20000, "version 2" },
+    };
+    gsize size;
+    if (!make(find_made("vhd/exact")))
+        return;
+    g_autofree uint8_t *good = load("made.img", &size);
+    g_autofree uint8_t *bytes = g_malloc(size);
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        memcpy(bytes, good, size);
+        put_be(bytes + wrong[i].at, wrong[i].value, wrong[i].width);
+        vhd_sum(bytes, 512, 64);
+        vhd_sum(bytes + 512, 1024, 36);
+        memcpy(bytes + size - 512, bytes, 512);
+        save("made.img", bytes, size);
+        assert_refused("made.img", "vhd", wrong[i].why);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -390,6 +553,10 @@ int main(int argc, char **argv)
     g_test_add_func("/damaged", damaged_is_refused);
     g_test_add_func("/vdi/damaged-block", vdi_damaged_block);
     g_test_add_func("/vdi/discarded-block", vdi_discarded_block);
+    g_test_add_func("/vhd/differencing", vhd_differencing);
+    g_test_add_func("/vhd/copied-footer", vhd_copied_footer);
+    g_test_add_func("/vhd/damaged-block", vhd_damaged_block);
+    g_test_add_func("/vhd/wrong", vhd_wrong);
     int result = g_test_run();
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     for (const char *name; dir && (name = g_dir_read_name(dir));) {

@@ -13,6 +13,7 @@ const struct format *const formats[] = {
     &qcow2_format,
     &vdi_format,
     &vhd_format,
+    &vhdx_format,
     NULL,
 };
 

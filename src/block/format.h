@@ -66,6 +66,7 @@ extern const struct format raw_format;
 extern const struct format qcow2_format;
 extern const struct format vdi_format;
 extern const struct format vhd_format;
+extern const struct format vhdx_format;
 
 /* The format with that name, "raw" too; NULL. */
 const struct format *format_named(const char *name);

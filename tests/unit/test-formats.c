@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "block/bytes.h"
 #include "block/concat.h"
+#include "block/crc32c.h"
 #include "block/format.h"
 #include "block/raw.h"
 
@@ -269,6 +270,10 @@ static const struct made all_made[] = {
     { "vhd/exact", "vpc", "subformat=dynamic,force_size=on", 21 * MIB + 1536 },
     { "vhd/fixed", "vpc", "subformat=fixed", 5 * MIB },
     { "vhd/fixed-exact", "vpc", "subformat=fixed,force_size=on", 5 * MIB },
+    { "vhdx/dynamic", "vhdx", "subformat=dynamic,block_size=1M", 37 * MIB + 1024 },
+    { "vhdx/small", "vhdx", "subformat=dynamic,block_size=1M", 5 * MIB },
+    { "vhdx/large-blocks", "vhdx", "subformat=dynamic,block_size=64M", 70 * MIB },
+    { "vhdx/fixed", "vhdx", "subformat=fixed,block_size=8M", 9 * MIB },
     { NULL },
 };
 
@@ -541,6 +546,364 @@ static void vhd_wrong(void)
     }
 }
 
+/* --- VHDX --------------------------------------------------------------------------------------
+ */
+
+static void put_le(uint8_t *to, uint64_t value, unsigned width)
+{
+    for (unsigned i = 0; i < width; i++)
+        to[i] = (uint8_t)(value >> 8 * i);
+}
+
+static void vhdx_sum(uint8_t *bytes, size_t length, size_t sum_at)
+{
+    put_le(bytes + sum_at, 0, 4);
+    put_le(bytes + sum_at, ~crc32c_add(~0u, bytes, length), 4);
+}
+
+enum { VHDX_HEADERS = 64 << 10, VHDX_REGIONS = 192 << 10, LOG_SECTOR = 4096 };
+
+/* Where the BAT is, or the metadata. */
+static uint8_t *vhdx_region(uint8_t *file, bool bat)
+{
+    const uint8_t *entry = file + VHDX_REGIONS + 16;
+    if ((entry[0] == 0x66) != bat)
+        entry += 32;
+    return file + le64_at(entry + 16);
+}
+
+/* The header that counts. */
+static uint8_t *vhdx_header(uint8_t *file)
+{
+    uint8_t *first = file + VHDX_HEADERS, *second = first + VHDX_HEADERS;
+    return le64_at(second + 8) > le64_at(first + 8) ? second : first;
+}
+
+static uint8_t *vhdx_item(uint8_t *file, uint8_t first_of_guid)
+{
+    uint8_t *table = vhdx_region(file, false), *entry = table + 32;
+    while (entry[0] != first_of_guid)
+        entry += 32;
+    return table + le32_at(entry + 16);
+}
+
+static void utf16(uint8_t *to, const char *text)
+{
+    for (size_t i = 0; text[i]; i++)
+        put_le(to + 2 * i, (uint8_t)text[i], 2);
+}
+
+static void vhdx_guid_text(char *text, const uint8_t *g)
+{
+    g_snprintf(text, 40, "{%02X%02X%02X%02X-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}",
+               g[3], g[2], g[1], g[0], g[5], g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12],
+               g[13], g[14], g[15]);
+}
+
+/* Makes a differencing image of a dynamic one: a parent's locator among its metadata. */
+static void vhdx_add_parent(uint8_t *file, const uint8_t *linkage, const char *path)
+{
+    static const uint8_t guid[] = { 0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45,
+                                    0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c };
+    static const uint8_t type[] = { 0xb7, 0xef, 0x4a, 0xb0, 0x9e, 0xd1, 0x81, 0x4a,
+                                    0xb7, 0x89, 0x25, 0xb8, 0xe9, 0x44, 0x59, 0x13 };
+    enum { AT = 512 << 10, LENGTH = 1024 };
+    uint8_t *table = vhdx_region(file, false), *locator = table + AT;
+    uint16_t count = le16_at(table + 10);
+    uint8_t *entry = table + 32 + 32 * count;
+    char text[40];
+    vhdx_item(file, 0x37)[4] |= 2;
+    put_le(table + 10, count + 1u, 2);
+    memcpy(entry, guid, sizeof guid);
+    put_le(entry + 16, AT, 4);
+    put_le(entry + 20, LENGTH, 4);
+    put_le(entry + 24, 4, 4);
+    memcpy(locator, type, sizeof type);
+    put_le(locator + 18, 2, 2);
+    put_le(locator + 20, 100, 4); /* key, value, lengths */
+    put_le(locator + 24, 200, 4);
+    put_le(locator + 28, 2 * strlen("parent_linkage"), 2);
+    put_le(locator + 30, 2 * 38, 2);
+    utf16(locator + 100, "parent_linkage");
+    vhdx_guid_text(text, linkage);
+    utf16(locator + 200, text);
+    put_le(locator + 32, 300, 4);
+    put_le(locator + 36, 400, 4);
+    put_le(locator + 40, 2 * strlen("relative_path"), 2);
+    put_le(locator + 42, 2 * strlen(path), 2);
+    utf16(locator + 300, "relative_path");
+    utf16(locator + 400, path);
+}
+
+static void vhdx_differencing(void)
+{
+    gsize size, parent_size, file_size;
+    if (!make(find_made("vhdx/dynamic")))
+        return;
+    g_autofree uint8_t *bytes = load("raw.img", &size), *parent = load("made.img", &parent_size);
+    g_autofree uint8_t *own = new_content(size, 2);
+    save("parent.vhdx", parent, parent_size);
+    save("raw.img", own, size);
+    if (!qemu_img("convert", "-f", "raw", "-O", "vhdx", "-o", "subformat=fixed,block_size=1M",
+                  "raw.img", "made.img", NULL))
+        return;
+    g_autofree uint8_t *made = load("made.img", &file_size);
+    size_t bits_at = (file_size + MIB - 1) / MIB * MIB, child_size = bits_at + MIB;
+    g_autofree uint8_t *child = g_malloc0(child_size);
+    memcpy(child, made, file_size);
+    uint8_t *bat = vhdx_region(child, true), *bits = child + bits_at;
+    vhdx_add_parent(child, vhdx_header(parent) + 32, ".\\parent.vhdx");
+    memcpy(bytes, own, size); /* all is its own, but: */
+    g_autofree uint8_t *below = new_content(size, 1);
+    put_le(bat + 8 * 1, 0, 8); /* a block of the parent */
+    memcpy(bytes + MIB, below + MIB, MIB);
+    put_le(bat + 8 * 3, 2, 8); /* zeros */
+    memset(bytes + 3 * MIB, 0, MIB);
+    g_assert_cmpint(bat[8 * 7], ==, 6);
+    bat[8 * 7] = 7; /* partially present: some sectors of each */
+    put_le(bat + 8 * 4096, bits_at | 6, 8);
+    for (unsigned i = 0; i < MIB / SECTOR; i++) {
+        uint64_t bit = 7 * MIB / SECTOR + i;
+        if (i % 5 > 2 || (i > 600 && i < 1400))
+            bits[bit / 8] |= (uint8_t)(1 << bit % 8);
+        else
+            memcpy(bytes + bit * SECTOR, below + bit * SECTOR, SECTOR);
+    }
+    save("child.vhdx", child, child_size);
+    assert_disk(open_good("child.vhdx"), bytes, size);
+
+    bat[8 * 4096] = 0; /* no bit map */
+    save("made.img", child, child_size);
+    assert_damaged_block(7 * MIB, 4 * MIB);
+
+    parent[VHDX_HEADERS + 32] ^= 1;
+    parent[2 * VHDX_HEADERS + 32] ^= 1;
+    vhdx_sum(parent + VHDX_HEADERS, 4096, 4);
+    vhdx_sum(parent + 2 * VHDX_HEADERS, 4096, 4);
+    save("parent.vhdx", parent, parent_size);
+    assert_refused("child.vhdx", NULL, "parent.vhdx is not the image");
+}
+
+/* --- its log */
+
+struct log_maker {
+    uint8_t *file, *log;
+    uint32_t length, at, tail;
+    uint64_t sequence;
+};
+
+static void log_start(struct log_maker *m, uint8_t *file, size_t file_size, uint32_t at)
+{
+    uint8_t *header = vhdx_header(file);
+    *m = (struct log_maker){ .file = file, .length = le32_at(header + 68), .at = at, .tail = at };
+    m->log = file + le64_at(header + 72);
+    m->sequence = 7;
+    memset(header + 48, 0x17, 16);
+    vhdx_sum(header, 4096, 4);
+    g_assert_cmpuint(le64_at(header + 72) + m->length, <=, file_size);
+}
+
+/* An entry that writes one page, or (page NULL) zeros to `length` bytes. */
+static void log_add(struct log_maker *m, uint64_t at, const uint8_t *page, uint64_t length,
+                    uint64_t file_size)
+{
+    uint8_t entry[2 * LOG_SECTOR] = "loge", *d = entry + 64, *data = entry + LOG_SECTOR;
+    uint32_t size = page ? sizeof entry : LOG_SECTOR;
+    put_le(entry + 8, size, 4);
+    put_le(entry + 12, m->tail, 4);
+    put_le(entry + 16, m->sequence, 8);
+    put_le(entry + 24, 1, 4);
+    memset(entry + 32, 0x17, 16);
+    put_le(entry + 48, file_size, 8);
+    put_le(entry + 56, file_size, 8);
+    memcpy(d, page ? "desc" : "zero", 4);
+    put_le(d + 16, at, 8);
+    put_le(d + 24, m->sequence, 8);
+    if (page) {
+        memcpy(d + 4, page + LOG_SECTOR - 4, 4);
+        memcpy(d + 8, page, 8);
+        memcpy(data, "data", 4);
+        put_le(data + 4, m->sequence >> 32, 4);
+        memcpy(data + 8, page + 8, LOG_SECTOR - 12);
+        put_le(data + LOG_SECTOR - 4, m->sequence, 4);
+    } else {
+        put_le(d + 8, length, 8);
+    }
+    vhdx_sum(entry, size, 4);
+    for (uint32_t i = 0; i < size; i += LOG_SECTOR, m->at = (m->at + LOG_SECTOR) % m->length)
+        memcpy(m->log + m->at, entry + i, LOG_SECTOR);
+    m->sequence++;
+}
+
+/* An image whose first page of the BAT is only in its log, in an entry after one that clears it;
+ * a log that begins at `at`. qemu-img agrees. */
+static void check_log(uint32_t at)
+{
+    gsize size, file_size;
+    struct log_maker m;
+    if (!make(find_made("vhdx/small")))
+        return;
+    g_autofree uint8_t *bytes = load("raw.img", &size), *file = load("made.img", &file_size);
+    uint8_t *bat = vhdx_region(file, true);
+    uint8_t page[LOG_SECTOR], none[LOG_SECTOR] = { 0 };
+    memcpy(page, bat, sizeof page);
+    memset(bat, 0, sizeof page);
+    log_start(&m, file, file_size, at);
+    m.sequence = 2; /* one that is over */
+    log_add(&m, (uint64_t)(bat - file), none, 0, file_size);
+    m.tail = m.at;
+    m.sequence = 7;
+    log_add(&m, (uint64_t)(bat - file), NULL, 2 * LOG_SECTOR, file_size);
+    log_add(&m, (uint64_t)(bat - file), page, 0, file_size);
+    log_add(&m, (uint64_t)(bat - file) + 4 * LOG_SECTOR, NULL, LOG_SECTOR, file_size);
+    save("made.img", file, file_size);
+    assert_disk(open_good("made.img"), bytes, size);
+    if (at + 8 * LOG_SECTOR > m.length) /* qemu 7.2 replays only the part at the beginning */
+        return;
+    if (!qemu_img("check", "-q", "-f", "vhdx", "-r", "all", "made.img", NULL) ||
+        !qemu_img("convert", "-f", "vhdx", "-O", "raw", "made.img", "back.img", NULL))
+        return;
+    g_autofree uint8_t *back = load("back.img", &size);
+    g_assert_true(!memcmp(back, bytes, size));
+}
+
+static void vhdx_log(void)
+{
+    check_log(0);
+    check_log(LOG_SECTOR * 7);
+}
+
+static void vhdx_log_round_the_end(void)
+{
+    for (uint32_t n = 2; n < 7; n++)
+        check_log(MIB - LOG_SECTOR * n);
+}
+
+/* Entries that are torn, and a log for another file's length. */
+static void vhdx_log_torn(void)
+{
+    gsize size, file_size;
+    struct log_maker m;
+    if (!make(find_made("vhdx/small")))
+        return;
+    g_autofree uint8_t *bytes = load("raw.img", &size), *file = load("made.img", &file_size);
+    uint8_t *bat = vhdx_region(file, true);
+    uint8_t none[LOG_SECTOR] = { 0 }, page[LOG_SECTOR];
+    memcpy(page, bat, sizeof page);
+    log_start(&m, file, file_size, 0);
+    log_add(&m, (uint64_t)(bat - file), page, 0, file_size);
+    m.log[m.at + 100] = 0; /* there is nothing */
+    log_add(&m, (uint64_t)(bat - file), none, 0, file_size);
+    m.log[m.at - 100] ^= 1; /* the last one did not reach the disk whole */
+    save("made.img", file, file_size);
+    assert_disk(open_good("made.img"), bytes, size);
+
+    log_start(&m, file, file_size, 0);
+    log_add(&m, (uint64_t)(bat - file), page, 0, file_size + MIB);
+    save("made.img", file, file_size);
+    assert_refused("made.img", NULL, "cut off: its log wants");
+
+    log_start(&m, file, file_size, 0); /* with no entry of its own, it says nothing */
+    memset(m.log, 0, m.length);
+    save("made.img", file, file_size);
+    assert_disk(open_good("made.img"), bytes, size);
+}
+
+/* What is written to data goes by the log too. */
+static void vhdx_log_data(void)
+{
+    gsize size, file_size;
+    struct log_maker m;
+    if (!make(find_made("vhdx/small")))
+        return;
+    g_autofree uint8_t *bytes = load("raw.img", &size), *file = load("made.img", &file_size);
+    uint8_t *bat = vhdx_region(file, true), page[LOG_SECTOR];
+    memset(page, 0x5c, sizeof page);
+    log_start(&m, file, file_size, 0);
+    for (unsigned b = 0; b < 2; b++) /* a block that is there */
+        if (bat[8 * b] == 6) {
+            log_add(&m, (le64_at(bat + 8 * b) & ~0xfffffull) + 3 * LOG_SECTOR, page, 0, file_size);
+            memcpy(bytes + b * MIB + 3 * LOG_SECTOR, page, sizeof page);
+        }
+    g_assert_cmpuint(m.sequence, >, 7);
+    save("made.img", file, file_size);
+    assert_disk(open_good("made.img"), bytes, size);
+}
+
+static void vhdx_damaged_block(void)
+{
+    gsize size;
+    if (!make(find_made("vhdx/small")))
+        return;
+    g_autofree uint8_t *bytes = load("made.img", &size);
+    uint8_t *bat = vhdx_region(bytes, true);
+    for (unsigned state = 4; state < 8; state++) {
+        put_le(bat + 8 * 3, state | (state == 6 ? 1ull << 62 : 1ull << 22), 8);
+        save("made.img", bytes, size);
+        assert_damaged_block(3 * MIB + 512, 4 * MIB);
+    }
+}
+
+/* What is wrong with an image whose sums are right. */
+static void vhdx_wrong(void)
+{
+    static const struct {
+        uint8_t item; /* of the metadata, by the first byte of its GUID; 0: the file */
+        uint8_t sum;  /* 'h': of the header, 'r': of the table of regions, made right again */
+        unsigned at, width;
+        uint64_t value;
+        const char *why;
+    } wrong[] = {
+        { 0x37, 0, 0, 4, 0, "blocks have 0 bytes" },
+        { 0x37, 0, 0, 4, 3 << 20, "blocks have 3145728 bytes" },
+        { 0x37, 0, 0, 4, 512 << 20, "blocks have 536870912 bytes" },
+        { 0x37, 0, 4, 4, 2, "no name of it" },
+        { 0x24, 0, 0, 8, 0, "0 bytes cannot be" },
+        { 0x24, 0, 0, 8, 513, "513 bytes cannot be" },
+        { 0x24, 0, 0, 8, 1ull << 62, "cannot be" },
+        { 0x24, 0, 0, 8, 1ull << 45, "too small for the disk" },
+        { 0x1d, 0, 0, 4, 4096, "4096 bytes, and disks with others" },
+        { 0, 0, 0, 1, 0, "no VHDX image" },
+        { 0, 0, VHDX_HEADERS + 100, 1, 1, "" }, /* one header is enough */
+        { 0, 'h', VHDX_HEADERS + 66, 2, 2, "version 2" },
+        { 0, 'h', VHDX_HEADERS + 48, 8, 1, "" }, /* a log without entries */
+        { 0, 0, VHDX_REGIONS + 16, 1, 1, "" },   /* there is a copy */
+        { 0, 'r', VHDX_REGIONS + 16, 1, 1, "lacks a region" },
+        { 0, 'r', VHDX_REGIONS + 32, 8, 1ull << 62, "not within the file" },
+        { 0, 'r', VHDX_REGIONS + 32, 8, 0, "not within the file" },
+        { 0, 'r', VHDX_REGIONS + 8, 4, 1, "lacks a region" },
+    };
+    gsize size;
+    if (!make(find_made("vhdx/small")))
+        return;
+    g_autofree uint8_t *good = load("made.img", &size);
+    g_autofree uint8_t *bytes = g_malloc(size);
+    memcpy(good + VHDX_HEADERS, vhdx_header(good), 4096); /* the first one is the newer */
+    put_le(good + VHDX_HEADERS + 8, 1ull << 40, 8);
+    vhdx_sum(good + VHDX_HEADERS, 4096, 4);
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        memcpy(bytes, good, size);
+        uint8_t *to = wrong[i].item ? vhdx_item(bytes, wrong[i].item) : bytes;
+        put_le(to + wrong[i].at, wrong[i].value, wrong[i].width);
+        if (wrong[i].sum == 'h')
+            vhdx_sum(bytes + VHDX_HEADERS, 4096, 4);
+        else if (wrong[i].sum == 'r')
+            vhdx_sum(bytes + VHDX_REGIONS, 64 << 10, 4);
+        save("made.img", bytes, size);
+        g_test_message("%u: %s", i, wrong[i].why);
+        if (*wrong[i].why)
+            assert_refused("made.img", "vhdx", wrong[i].why);
+        else
+            disk_free(open_good("made.img"));
+    }
+    memset(bytes + VHDX_HEADERS, 0, 4096);
+    memset(bytes + 2 * VHDX_HEADERS, 0, 4096);
+    save("made.img", bytes, size);
+    assert_refused("made.img", "vhdx", "both headers");
+    save("made.img", bytes, 100 << 10);
+    assert_refused("made.img", "vhdx", "cut off");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -557,6 +920,13 @@ int main(int argc, char **argv)
     g_test_add_func("/vhd/copied-footer", vhd_copied_footer);
     g_test_add_func("/vhd/damaged-block", vhd_damaged_block);
     g_test_add_func("/vhd/wrong", vhd_wrong);
+    g_test_add_func("/vhdx/differencing", vhdx_differencing);
+    g_test_add_func("/vhdx/log", vhdx_log);
+    g_test_add_func("/vhdx/log-round-the-end", vhdx_log_round_the_end);
+    g_test_add_func("/vhdx/log-torn", vhdx_log_torn);
+    g_test_add_func("/vhdx/log-data", vhdx_log_data);
+    g_test_add_func("/vhdx/damaged-block", vhdx_damaged_block);
+    g_test_add_func("/vhdx/wrong", vhdx_wrong);
     int result = g_test_run();
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     for (const char *name; dir && (name = g_dir_read_name(dir));) {

@@ -14,6 +14,7 @@ const struct format *const formats[] = {
     &vdi_format,
     &vhd_format,
     &vhdx_format,
+    &vmdk_format,
     NULL,
 };
 

@@ -67,6 +67,7 @@ extern const struct format qcow2_format;
 extern const struct format vdi_format;
 extern const struct format vhd_format;
 extern const struct format vhdx_format;
+extern const struct format vmdk_format;
 
 /* The format with that name, "raw" too; NULL. */
 const struct format *format_named(const char *name);

@@ -274,6 +274,11 @@ static const struct made all_made[] = {
     { "vhdx/small", "vhdx", "subformat=dynamic,block_size=1M", 5 * MIB },
     { "vhdx/large-blocks", "vhdx", "subformat=dynamic,block_size=64M", 70 * MIB },
     { "vhdx/fixed", "vhdx", "subformat=fixed,block_size=8M", 9 * MIB },
+    { "vmdk/monolithic-sparse", "vmdk", "subformat=monolithicSparse", 37 * MIB },
+    { "vmdk/monolithic-flat", "vmdk", "subformat=monolithicFlat", 5 * MIB + 1024 },
+    { "vmdk/split-sparse", "vmdk", "subformat=twoGbMaxExtentSparse", 35 * MIB },
+    { "vmdk/split-flat", "vmdk", "subformat=twoGbMaxExtentFlat", 5 * MIB },
+    { "vmdk/stream", "vmdk", "subformat=streamOptimized", 37 * MIB },
     { NULL },
 };
 

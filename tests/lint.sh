@@ -135,11 +135,14 @@ done 2>&1 | except "$mutable" 2>&1 | report 'no mutable data of file scope'
 # can reach: all of src/devices and src/block.
 calls="
 src/block/chain.c:g_malloc0 runs before there is a guest
+src/block/format.c:g_malloc0 runs before there is a guest
 src/block/image.c:g_strdup_printf runs in hv, before there is a guest
 src/block/copy.c:g_malloc for tools only
 src/block/mapped.c:g_mutex_lock around work on its thread; the owner's, to change its map and to drain
 src/block/overlay.c:g_malloc0 when it is opened
 src/block/concat.c:g_mutex_lock the owner's, to drain
+src/block/qcow2.c:g_malloc0 runs before there is a guest
+src/block/qcow2.c:g_strdup_printf for tools only
 src/block/raw.c:g_malloc0 when it is opened
 src/block/raw.c:g_mutex_lock the owner's, to drain; one flush at a time on threads
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end

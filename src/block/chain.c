@@ -15,12 +15,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct chain *chain_new(int fd, const char *name, const struct format *format)
+struct chain *chain_new(int fd, const char *name, const struct format *format, bool readonly)
 {
     struct chain *chain = g_new0(struct chain, 1);
     chain->fd = fd;
     chain->name = g_strdup(name);
     chain->format = format;
+    chain->readonly = readonly;
     chain->parts = g_ptr_array_new_with_free_func((GDestroyNotify)chain_free);
     return chain;
 }
@@ -167,11 +168,12 @@ static const char *format_of_link(const struct opening *opening, const struct ch
 }
 
 static bool add_link(struct opening *opening, const struct place *place,
-                     const struct format_link *link, bool readonly, GError **error)
+                     const struct format_link *link, GError **error)
 {
     struct chain *from = place->chain;
     char *path = NULL;
-    bool writable = !link->below && !readonly;
+    bool writable =
+        !from->readonly && (!link->below || (place->depth == 1 && opening->rules->commits));
     if (++opening->files > CHAIN_FILES || (link->below && place->depth >= CHAIN_DEPTH))
         return hv_fail(error, HV_FAILED, "%s: it needs too many files (more than %d, or %d deep)",
                        from->name, CHAIN_FILES, CHAIN_DEPTH);
@@ -197,11 +199,10 @@ static bool add_link(struct opening *opening, const struct place *place,
     return true;
 }
 
-static bool add_links(struct opening *opening, const struct place *place, bool readonly,
-                      GError **error)
+static bool add_links(struct opening *opening, const struct place *place, GError **error)
 {
     struct chain *chain = place->chain;
-    if (!chain->format->links)
+    if (!chain->format->links || opening->rules->alone)
         return true;
     int fd = fcntl(chain->fd, F_DUPFD_CLOEXEC, 3);
     struct disk *file = fd < 0 ? NULL : raw_open(fd, chain->name, true, error);
@@ -213,7 +214,7 @@ static bool add_links(struct opening *opening, const struct place *place, bool r
     g_autoptr(GPtrArray) links = g_ptr_array_new_with_free_func(format_link_free);
     bool ok = chain->format->links(file, chain->name, links, error);
     for (guint i = 0; ok && i < links->len; i++)
-        ok = add_link(opening, place, g_ptr_array_index(links, i), readonly, error);
+        ok = add_link(opening, place, g_ptr_array_index(links, i), error);
     disk_free(file);
     return ok;
 }
@@ -234,7 +235,8 @@ static struct chain *open_at(struct opening *opening, int fd, char *path, const 
                              bool readonly, const struct place *above, GError **error)
 {
     g_autofree char *shown = g_utf8_make_valid(path, -1);
-    g_autoptr(image_chain) chain = chain_new(fd, shown, format ? format_named(format) : NULL);
+    g_autoptr(image_chain) chain =
+        chain_new(fd, shown, format ? format_named(format) : NULL, readonly);
     struct place place = { above, chain, above ? above->depth + 1 : 1 };
     struct image_info info;
     chain->path = path;
@@ -248,7 +250,7 @@ static struct chain *open_at(struct opening *opening, int fd, char *path, const 
         return NULL;
     }
     if (!image_lock(fd, shown, !readonly, opening->rules->machines, error) ||
-        !add_links(opening, &place, readonly, error))
+        !add_links(opening, &place, error))
         return NULL;
     return g_steal_pointer(&chain);
 }
@@ -269,13 +271,13 @@ struct chain *chain_open(const char *path, const struct chain_rules *rules, GErr
 
 /* --- the disk -------------------------------------------------------------------------------- */
 
-static struct disk *disk_of(struct chain *chain, bool readonly, GError **error);
+static struct disk *disk_of(struct chain *chain, GError **error);
 
 /* The disks of all parts, or none with an error. */
-static bool open_parts(struct chain *chain, bool readonly, GPtrArray *parts, GError **error)
+static bool open_parts(struct chain *chain, GPtrArray *parts, GError **error)
 {
     for (guint i = 0; i < chain->parts->len; i++) {
-        struct disk *part = disk_of(g_ptr_array_index(chain->parts, i), readonly, error);
+        struct disk *part = disk_of(g_ptr_array_index(chain->parts, i), error);
         if (!part)
             return false;
         g_ptr_array_add(parts, part);
@@ -283,16 +285,16 @@ static bool open_parts(struct chain *chain, bool readonly, GPtrArray *parts, GEr
     return true;
 }
 
-static struct disk *disk_of(struct chain *chain, bool readonly, GError **error)
+static struct disk *disk_of(struct chain *chain, GError **error)
 {
-    struct disk *file = raw_open(chain->fd, chain->name, readonly, error);
+    struct disk *file = raw_open(chain->fd, chain->name, chain->readonly, error);
     struct disk *below = NULL, *disk = NULL;
     g_autoptr(GPtrArray) parts = g_ptr_array_new();
     if (!file)
         return NULL;
     chain->fd = -1;
-    if ((!chain->below || (below = disk_of(chain->below, true, error))) &&
-        open_parts(chain, readonly, parts, error))
+    if ((!chain->below || (below = disk_of(chain->below, error))) &&
+        open_parts(chain, parts, error))
         disk = chain->format->open(
             &(struct format_parts){
                 .name = chain->name,
@@ -302,6 +304,7 @@ static struct disk *disk_of(struct chain *chain, bool readonly, GError **error)
                 .part_count = parts->len,
             },
             error);
+    chain->disk = disk;
     if (disk)
         return disk;
     disk_free(file);
@@ -311,14 +314,14 @@ static struct disk *disk_of(struct chain *chain, bool readonly, GError **error)
     return NULL;
 }
 
-struct disk *chain_disk(struct chain *chain, bool readonly, GError **error)
+struct disk *chain_disk(struct chain *chain, GError **error)
 {
     g_autofree char *identities = chain_identities(chain);
-    if (!readonly && !chain->format->written) {
+    if (!chain->readonly && !chain->format->written) {
         hv_fail(error, HV_USAGE, "%s: hv cannot write %s", chain->name, chain->format->what);
         return NULL;
     }
-    struct disk *disk = disk_of(chain, readonly, error);
+    struct disk *disk = disk_of(chain, error);
     if (disk) {
         g_free(disk->identity);
         disk->identity = g_steal_pointer(&identities);

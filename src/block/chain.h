@@ -20,12 +20,16 @@ struct chain {
     char *name; /* for messages */
     char *path; /* where hv found it; NULL in hv-vmm */
     const struct format *format;
+    bool readonly;
     struct chain *below; /* NULL: none */
     GPtrArray *parts;    /* of struct chain */
+    struct disk *disk;   /* from chain_disk on: what it became, owned by the disk above it */
 };
 
 struct chain_rules {
-    bool readonly;            /* the image itself; what it lies on always is */
+    bool readonly;            /* the image itself; what it lies on is */
+    bool commits;             /* unless it is to be written as well */
+    bool alone;               /* what it lies on is of no interest */
     const char *format;       /* what it is; NULL: what it looks like */
     const char *machines;     /* see image_lock */
     const GPtrArray *allowed; /* of char *: files that it may lie on wherever they are; or NULL */
@@ -36,7 +40,7 @@ struct chain_rules {
 struct chain *chain_open(const char *path, const struct chain_rules *rules, GError **error);
 
 /* One file of a chain that others opened; it owns fd from then on. */
-struct chain *chain_new(int fd, const char *name, const struct format *format);
+struct chain *chain_new(int fd, const char *name, const struct format *format, bool readonly);
 void chain_free(struct chain *chain);
 typedef struct chain image_chain; /* for g_autoptr */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(image_chain, chain_free)
@@ -45,4 +49,4 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(image_chain, chain_free)
 char *chain_identities(const struct chain *chain);
 
 /* The disk. It takes the descriptors, also when it fails; the chain is still to be freed. */
-struct disk *chain_disk(struct chain *chain, bool readonly, GError **error);
+struct disk *chain_disk(struct chain *chain, GError **error);

@@ -8,9 +8,10 @@
 
 enum { STEP = 2 << 20, BLOCK = 4096 /* zeros are looked for in blocks of this size */ };
 
-static bool is_zero(const uint8_t *data, uint64_t length)
+/* The first of `left` bytes. */
+static bool block_is_zero(const uint8_t *data, uint64_t left)
 {
-    return !data[0] && !memcmp(data, data + 1, length - 1);
+    return !data[0] && !memcmp(data, data + 1, MIN(BLOCK, left) - 1);
 }
 
 static bool failed(const struct disk *disk, const char *verb, int reason, GError **error)
@@ -23,8 +24,8 @@ static bool write_data(const struct copy *copy, const uint8_t *data, uint64_t le
                        GError **error)
 {
     for (uint64_t start = 0, end; start < length; start = end) {
-        bool zero = is_zero(data + start, MIN(BLOCK, length - start));
-        for (end = start; end < length && is_zero(data + end, MIN(BLOCK, length - end)) == zero;)
+        bool zero = block_is_zero(data + start, length - start);
+        for (end = start; end < length && block_is_zero(data + end, length - end) == zero;)
             end += MIN(BLOCK, length - end);
         int reason = zero ? 0 : disk_write(copy->to, data + start, end - start, at + start);
         if (reason)
@@ -33,21 +34,34 @@ static bool write_data(const struct copy *copy, const uint8_t *data, uint64_t le
     return true;
 }
 
+/* Whole steps at most, and the data of a piece that has some. */
+static bool read_piece(struct disk *from, uint64_t at, struct disk_piece *piece, uint8_t *data,
+                       GError **error)
+{
+    int reason = disk_piece(from, at, from->size - at, piece);
+    if (!reason && !piece->zero) {
+        piece->length = MIN(piece->length, STEP);
+        reason = disk_read(from, data, piece->length, at);
+    }
+    return !reason || failed(from, "read", reason, error);
+}
+
+static bool finish(struct disk *disk, GError **error)
+{
+    const struct disk_request flush = { .op = DISK_FLUSH };
+    int reason = disk_now(disk, &flush);
+    return !reason || failed(disk, "written", reason, error);
+}
+
 static bool copy_all(const struct copy *copy, uint8_t *data, GError **error)
 {
+    struct disk_piece piece;
     uint64_t size = copy->from->size;
-    for (uint64_t at = 0; at < size;) {
-        struct disk_piece piece;
-        int reason = disk_piece(copy->from, at, size - at, &piece);
-        uint64_t length = piece.zero ? piece.length : MIN(piece.length, STEP);
-        if (!reason && !piece.zero)
-            reason = disk_read(copy->from, data, length, at);
-        if (reason)
-            return failed(copy->from, "read", reason, error);
-        if (!piece.zero && !write_data(copy, data, length, at, error))
+    for (uint64_t at = 0; at < size; at += piece.length) {
+        if (!read_piece(copy->from, at, &piece, data, error) ||
+            (!piece.zero && !write_data(copy, data, piece.length, at, error)))
             return false;
-        at += length;
-        if (copy->progress && !copy->progress(copy->opaque, at, size))
+        if (copy->progress && !copy->progress(copy->opaque, at + piece.length, size))
             return false;
     }
     return true;
@@ -55,12 +69,50 @@ static bool copy_all(const struct copy *copy, uint8_t *data, GError **error)
 
 bool copy_disk(const struct copy *copy, GError **error)
 {
-    struct disk_request flush = { .op = DISK_FLUSH };
-    uint8_t *data = g_malloc(STEP);
-    bool ok = copy_all(copy, data, error);
-    g_free(data);
-    if (!ok)
-        return false;
-    int reason = disk_now(copy->to, &flush);
-    return !reason || failed(copy->to, "written", reason, error);
+    g_autofree uint8_t *data = g_malloc(STEP);
+    return copy_all(copy, data, error) && finish(copy->to, error);
+}
+
+static int clear(struct disk *disk, enum disk_op op, uint64_t length, uint64_t at)
+{
+    const struct disk_request request = { .op = op, .offset = at, .length = length };
+    return disk_now(disk, &request);
+}
+
+bool copy_own(struct disk *from, struct disk *to, GError **error)
+{
+    g_autofree uint8_t *data = g_malloc(STEP);
+    struct disk_piece piece;
+    for (uint64_t at = 0; at < from->size; at += piece.length) {
+        if (!read_piece(from, at, &piece, data, error))
+            return false;
+        int reason = 0;
+        if (!piece.depth)
+            reason = piece.zero ? clear(to, DISK_WRITE_ZEROES, piece.length, at)
+                                : disk_write(to, data, piece.length, at);
+        if (reason)
+            return failed(to, "written", reason, error);
+    }
+    return finish(to, error);
+}
+
+bool copy_compact(struct disk *disk, GError **error)
+{
+    g_autofree uint8_t *data = g_malloc(STEP);
+    struct disk_piece piece;
+    for (uint64_t at = 0; at < disk->size; at += piece.length) {
+        if (!read_piece(disk, at, &piece, data, error))
+            return false;
+        for (uint64_t start = 0, end; !piece.zero && !piece.depth && start < piece.length;
+             start = end) {
+            bool zero = block_is_zero(data + start, piece.length - start);
+            for (end = start;
+                 end < piece.length && block_is_zero(data + end, piece.length - end) == zero;)
+                end += MIN(BLOCK, piece.length - end);
+            int reason = zero ? clear(disk, DISK_DISCARD, end - start, at + start) : 0;
+            if (reason)
+                return failed(disk, "written", reason, error);
+        }
+    }
+    return finish(disk, error);
 }

@@ -13,6 +13,11 @@ struct copy {
     void *opaque;
 };
 
+/* What `from` has itself, and not from a disk below it, into another disk that is as large. */
+bool copy_own(struct disk *from, struct disk *to, GError **error);
+/* Gives back the room of a disk's blocks of zeros. */
+bool copy_compact(struct disk *disk, GError **error);
+
 /* False with an error that names the disk, or, when `progress` ended it, without one. Flushes at
  * the end. On a thread that may wait. */
 bool copy_disk(const struct copy *copy, GError **error);

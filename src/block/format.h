@@ -31,6 +31,16 @@ struct format_parts {
     unsigned part_count;
 };
 
+/* What is wrong with an image, and how it is used. */
+struct format_report {
+    uint64_t corruptions;                    /* what may give wrong data, now or later */
+    uint64_t leaks;                          /* clusters that are taken and not used */
+    uint64_t corruptions_fixed, leaks_fixed; /* of them */
+    uint64_t clusters;                       /* of the disk */
+    uint64_t allocated, packed;              /* of them */
+    uint64_t end;                            /* bytes of the file up to the last cluster in use */
+};
+
 /* Takes what there is to tell about an image: a text, or, where that is NULL, a number. */
 typedef void format_teller(void *opaque, const char *key, const char *text, uint64_t number);
 
@@ -55,6 +65,11 @@ struct format {
     /* Another size for a disk that `open` made; nothing is in flight. Shrinking drops what is
      * behind the new end. 0 or a positive errno. NULL: it cannot. */
     int (*resize)(struct disk *disk, uint64_t size);
+    /* Compares what the image says of itself, and corrects it when `repair`. False when it could
+     * not be told. `file` is raw.c's, writable for a repair, and stays the caller's. NULL: there
+     * is nothing to compare. */
+    bool (*check)(struct disk *file, const char *name, bool repair, struct format_report *report,
+                  GError **error);
     /* What `hv image info` shows beside name and size, of a disk that `open` made. NULL: nothing.
      */
     void (*tell)(struct disk *disk, format_teller *tell, void *opaque);

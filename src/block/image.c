@@ -17,7 +17,7 @@
 
 enum { HEAD = 1024, CD_DESCRIPTORS = 32768, CD_SECTOR = 2048, VHD_FOOTER = 512, SECTOR_SIZE = 512 };
 
-#define CONVERT "convert it: qemu-img convert -O raw IN disk.img"
+#define AGAIN "it is damaged: get another copy"
 
 /* Formats with a magic at a fixed place. The first that fits decides: a Linux kernel also has the
  * signature of a boot sector. */
@@ -28,14 +28,6 @@ static const struct magic {
     enum image_kind kind;
     const char *what, *advice;
 } magics[] = {
-    { 0, 4, "QFI\xfb", IMAGE_FOREIGN, "a qcow2 disk image", CONVERT },
-    { 0, 4, "KDMV", IMAGE_FOREIGN, "a VMDK disk image", CONVERT },
-    { 0, 4, "COWD", IMAGE_FOREIGN, "a VMDK disk image", CONVERT },
-    { 0, 21, "# Disk DescriptorFile", IMAGE_FOREIGN, "the description of a VMDK disk image",
-      CONVERT },
-    { 0x40, 4, "\x7f\x10\xda\xbe", IMAGE_FOREIGN, "a VirtualBox disk image (VDI)", CONVERT },
-    { 0, 8, "vhdxfile", IMAGE_FOREIGN, "a VHDX disk image", CONVERT },
-    { 0, 8, "conectix", IMAGE_FOREIGN, "a VHD disk image", CONVERT },
     { 0, 2, "\x1f\x8b", IMAGE_FOREIGN, "compressed (gzip)", "unpack it: gunzip -k IN" },
     { 0, 6,
       "\xfd"
@@ -116,7 +108,7 @@ static void probe_content(int fd, struct image_info *info)
     if (!info->device && info->size >= VHD_FOOTER &&
         read_at(fd, footer, sizeof footer, info->size - VHD_FOOTER) &&
         has(footer, sizeof footer, 0, "conectix", 8)) {
-        set(info, IMAGE_FOREIGN, "a VHD disk image", CONVERT);
+        set(info, IMAGE_FOREIGN, "a VHD disk image", AGAIN);
         return;
     }
     if (probe_cd(fd, info))

@@ -18,7 +18,7 @@ enum {
 
 struct check {
     struct qcow2 *qcow2;
-    struct qcow2_report *report;
+    struct format_report *report;
     uint8_t *chunk;
     uint32_t *counts;
     uint64_t base;   /* of the window */
@@ -97,7 +97,7 @@ static int each_chunk(struct check *check, uint64_t at, uint64_t size,
 static void count_entries(struct check *check, const uint8_t *chunk, size_t length, bool active)
 {
     const struct qcow2 *qcow2 = check->qcow2;
-    struct qcow2_report *report = check->report;
+    struct format_report *report = check->report;
     bool tally = active && check->first;
     for (size_t i = 0; i < length; i += 1ULL << qcow2->entry_bits) {
         uint64_t entry = be64_at(chunk + i), at = entry & ENTRY_OFFSET, size = qcow2->cluster;
@@ -244,7 +244,7 @@ static int mend_blocks(struct check *check, bool *made)
 static int compare_one(struct check *check, uint64_t cluster)
 {
     struct qcow2 *qcow2 = check->qcow2;
-    struct qcow2_report *report = check->report;
+    struct format_report *report = check->report;
     uint64_t stored, real = counted(check, cluster);
     int error = qcow2_get_refcount(qcow2, cluster, &stored);
     if (error || stored == real)
@@ -382,7 +382,7 @@ static void judge_blocks(struct check *check)
         }
 }
 
-int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct qcow2_report *report)
+int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct format_report *report)
 {
     struct check check = {
         .qcow2 = qcow2,
@@ -394,7 +394,7 @@ int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct qcow
         .counts = g_try_new(uint32_t, WINDOW),
     };
     int error = check.chunk && check.counts ? 0 : ENOMEM;
-    *report = (struct qcow2_report){
+    *report = (struct format_report){
         .clusters = (qcow2->header.size + qcow2->cluster - 1) >> qcow2->bits,
     };
     if (!error && repair)
@@ -417,7 +417,7 @@ int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct qcow
     return error;
 }
 
-bool qcow2_check(struct disk *file, const char *name, bool repair, struct qcow2_report *report,
+bool qcow2_check(struct disk *file, const char *name, bool repair, struct format_report *report,
                  GError **error)
 {
     struct qcow2 qcow2 = { 0 };

@@ -311,7 +311,7 @@ void qcow2_free_snapshots(struct qcow2 *qcow2);
 
 /* Compares all refcounts with what names the clusters, and corrects them. With a budget (bytes of
  * tables to be read) that is used up: E2BIG. */
-int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct qcow2_report *report);
+int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct format_report *report);
 
 /* --- qcow2.c: */
 

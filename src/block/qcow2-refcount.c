@@ -177,7 +177,7 @@ static bool plan_table(const struct qcow2 *qcow2, uint64_t first, uint64_t *bloc
         uint64_t c = ((last + 1) * 3 / 2 * 8 + qcow2->cluster - 1) >> qcow2->bits;
         if ((last + 1) * 8 > MAX_REFCOUNT_TABLE)
             return false;
-        c = MIN(c, MAX_REFCOUNT_TABLE >> qcow2->bits);
+        c = MIN(c, (uint64_t)MAX_REFCOUNT_TABLE >> qcow2->bits);
         if (b <= *blocks && c <= *clusters)
             return true;
         *blocks = MAX(*blocks, b);

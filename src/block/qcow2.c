@@ -142,7 +142,7 @@ static const struct mapped_format calls = {
 
 static bool repair(struct qcow2 *qcow2, const char *name, GError **error)
 {
-    struct qcow2_report report = { 0 };
+    struct format_report report = { 0 };
     int failure = qcow2_compare(qcow2, true, REPAIR_BUDGET, &report);
     if (failure == E2BIG)
         return hv_fail(error, HV_FAILED,
@@ -294,6 +294,41 @@ static bool links(struct disk *file, const char *name, GPtrArray *links_, GError
     return true;
 }
 
+static bool create(int fd, const char *name, const struct format_wish *wish, GError **error)
+{
+    const char *kind = wish->compression;
+    struct qcow2_options options = {
+        .size = wish->size,
+        .cluster = (uint32_t)MIN(wish->cluster, UINT32_MAX),
+        .zstd = kind && !strcmp(kind, "zstd"),
+        .backing = wish->below,
+        .format = wish->below_format,
+    };
+    if (kind && !options.zstd && strcmp(kind, "zlib"))
+        return hv_fail(error, HV_USAGE, "%s: \"zlib\" and \"zstd\" are the compressions of qcow2",
+                       name);
+    return qcow2_create(fd, name, &options, error);
+}
+
+static void tell(struct disk *disk, format_teller *say, void *opaque)
+{
+    const struct qcow2 *qcow2 = (struct qcow2 *)disk;
+    const struct qcow2_header *header = &qcow2->header;
+    say(opaque, "version", NULL, header->version);
+    say(opaque, "cluster", NULL, qcow2->cluster);
+    say(opaque, "compression", header->incompatible & QCOW2_ZSTD ? "zstd" : "zlib", 0);
+    if (header->incompatible & QCOW2_SUB)
+        say(opaque, "subclusters", NULL, SUBCLUSTERS);
+    if (header->incompatible & QCOW2_DIRTY)
+        say(opaque, "state", "was not closed: it is repaired when it is opened for writing", 0);
+    if (header->incompatible & QCOW2_CORRUPT)
+        say(opaque, "state", "corrupt: hv image check --repair", 0);
+    for (uint32_t i = 0; i < header->snapshots; i++) {
+        g_autofree char *key = g_strdup_printf("snapshot %s", qcow2->snapshots[i].id);
+        say(opaque, key, qcow2->snapshots[i].name, 0);
+    }
+}
+
 const struct format qcow2_format = {
     .name = "qcow2",
     .what = "a qcow2 disk image",
@@ -301,4 +336,7 @@ const struct format qcow2_format = {
     .probe = probe,
     .links = links,
     .open = open_top,
+    .create = create,
+    .check = qcow2_check,
+    .tell = tell,
 };

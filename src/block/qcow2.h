@@ -46,14 +46,6 @@ struct disk *qcow2_open_snapshot(const struct format_parts *parts, const char *s
 
 /* --- whether it is right */
 
-struct qcow2_report {
-    uint64_t corruptions; /* refcounts too low, wrong flags, entries that cannot be */
-    uint64_t leaks;       /* clusters with a refcount that is too high */
-    uint64_t corruptions_fixed, leaks_fixed; /* of them */
-    uint64_t clusters;                       /* of the disk */
-    uint64_t allocated, packed;              /* of them */
-    uint64_t end;                            /* bytes of the file up to the last cluster in use */
-};
 /* False when it could not be told. `file` must be writable for a repair, and is not closed. */
-bool qcow2_check(struct disk *file, const char *name, bool repair, struct qcow2_report *report,
+bool qcow2_check(struct disk *file, const char *name, bool repair, struct format_report *report,
                  GError **error);

@@ -120,8 +120,8 @@ static bool copy_into(struct making *making, struct disk *from, const char *path
         close(fd);
         return false;
     }
-    g_autoptr(image_chain) chain = chain_new(fd, path, making->kind);
-    struct disk *to = chain_disk(chain, false, error);
+    g_autoptr(image_chain) chain = chain_new(fd, path, making->kind, false);
+    struct disk *to = chain_disk(chain, error);
     if (!to)
         return false;
     struct copy copy = { .from = from, .to = to };

@@ -17,6 +17,9 @@ static const struct verb image_verbs[] = {
     { "map", "FILE [--json]", "where its data are", image_map_verb },
     { "create", "FILE SIZE", "a new, empty disk", image_create_verb },
     { "convert", "FROM TO [--force]", "a copy of a disk in another format", image_convert_verb },
+    { "check", "FILE [--repair] [--json]", "is an image right?", image_check_verb },
+    { "compact", "FILE", "give back the room of zeros", image_compact_verb },
+    { "commit", "FILE", "write its data into the image that it lies on", image_commit_verb },
     { "resize", "FILE [+|-]SIZE [--shrink]", "make a disk larger, or smaller", image_resize_verb },
     { .name = NULL },
 };
@@ -55,7 +58,7 @@ bool image_start(struct image *image, const char *path, struct chain_rules rules
     rules.machines = machines;
     image->chain = chain_open(path, &rules, error);
     if (image->chain)
-        image->disk = chain_disk(image->chain, rules.readonly, error);
+        image->disk = chain_disk(image->chain, error);
     if (!image->disk)
         image_end(image);
     return image->disk;

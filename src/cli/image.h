@@ -37,4 +37,7 @@ int image_info_verb(int argc, char **argv);
 int image_map_verb(int argc, char **argv);
 int image_create_verb(int argc, char **argv);
 int image_convert_verb(int argc, char **argv);
+int image_check_verb(int argc, char **argv);
+int image_compact_verb(int argc, char **argv);
+int image_commit_verb(int argc, char **argv);
 int image_resize_verb(int argc, char **argv);

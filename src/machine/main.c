@@ -113,7 +113,7 @@ static GBytes *read_rom(int fd, enum rom_kind kind)
 }
 
 /* The files of an image; NULL when the description is wrong. */
-static struct chain *chain_from(const struct files *files, const json_t *item)
+static struct chain *chain_from(const struct files *files, const json_t *item, bool readonly)
 {
     const char *name = json_string_value(json_object_get(item, "name"));
     const char *format = json_string_value(json_object_get(item, "format"));
@@ -121,14 +121,14 @@ static struct chain *chain_from(const struct files *files, const json_t *item)
     int fd = file_of(files, json_object_get(item, "fd"));
     if (fd < 0 || !name || !format || !format_named(format))
         return NULL;
-    g_autoptr(image_chain) chain = chain_new(fd, name, format_named(format));
-    if (below && !(chain->below = chain_from(files, below)))
+    g_autoptr(image_chain) chain = chain_new(fd, name, format_named(format), readonly);
+    if (below && !(chain->below = chain_from(files, below, true)))
         return NULL;
     size_t i;
     json_t *part;
     json_array_foreach(json_object_get(item, "parts"), i, part)
     {
-        struct chain *next = chain_from(files, part);
+        struct chain *next = chain_from(files, part, readonly);
         if (!next)
             return NULL;
         g_ptr_array_add(chain->parts, next);
@@ -139,14 +139,14 @@ static struct chain *chain_from(const struct files *files, const json_t *item)
 static struct disk *open_disk(const struct files *files, const json_t *item, bool throwaway,
                               GError **error)
 {
-    g_autoptr(image_chain) chain = chain_from(files, item);
     bool readonly = json_is_true(json_object_get(item, "readonly"));
     bool overlay = throwaway && !readonly;
+    g_autoptr(image_chain) chain = chain_from(files, item, readonly || overlay);
     if (!chain) {
         hv_fail(error, HV_USAGE, "the machine's description: a disk is wrong");
         return NULL;
     }
-    struct disk *disk = chain_disk(chain, readonly || overlay, error);
+    struct disk *disk = chain_disk(chain, error);
     if (!disk || !overlay)
         return disk;
     return overlay_open(disk, error);

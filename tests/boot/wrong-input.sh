@@ -123,9 +123,9 @@ cp disk.img secret.img
 says 'image missing' $FAILED '^hv: nowhere.img: No such file' "$HV" run --headless nowhere.img
 says 'image empty' $USAGE 'empty.img is empty.*truncate -s' "$HV" run --headless empty.img
 says 'image a directory' $USAGE 'folder.img is a directory.*disk or CD image' "$HV" run --headless folder.img
-says 'image a qcow2' $USAGE "disk.qcow2 is a qcow2.*qemu-img convert -O raw '?disk.qcow2" \
+says 'a qcow2 that is none' $FAILED '^hv: disk.qcow2: the header.*its cluster size' \
     "$HV" run --headless disk.qcow2
-says 'a qcow2 as --disk' $USAGE 'disk.qcow2 is a qcow2.*qemu-img convert' \
+says 'the same as --disk' $FAILED 'disk.qcow2: the header.*its cluster size' \
     "$HV" run "${idle[@]}" --disk disk.qcow2
 says 'image a text' $USAGE 'letter.txt is a text file' "$HV" run --headless letter.txt
 says 'image a terminal' $USAGE 'neither a file nor a block device' "$HV" run --headless /dev/zero

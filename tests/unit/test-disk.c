@@ -433,9 +433,9 @@ static void probe_recognises(void)
         { 65536, 32768, "\1CD001\1", 7, IMAGE_CD, false, NULL },
         { 65536, 34816, "\0CD001\1EL TORITO SPECIFICATION", 30, IMAGE_BLANK, false, NULL },
         { 65536, 0, "", 0, IMAGE_BLANK, false, NULL },
-        { 65536, 0, "QFI\xfb", 4, IMAGE_FOREIGN, false, "qemu-img convert -O raw 'a b'" },
+        { 65536, 0, "QFI\xfb", 4, IMAGE_DISK, true, NULL },
         { 65536, 64, "\x7f\x10\xda\xbe", 4, IMAGE_DISK, true, NULL },
-        { 65536, 65024, "conectix", 8, IMAGE_FOREIGN, false, "qemu-img convert" },
+        { 65536, 65024, "conectix", 8, IMAGE_FOREIGN, false, "another copy" },
         { 65536, 0, "\x1f\x8b\x08", 3, IMAGE_FOREIGN, false, "gunzip -k 'a b'" },
         { 65536, 0,
           "\xfd"

@@ -132,7 +132,7 @@ static bool have_judge(void)
 
 static void judge(const char *path)
 {
-    struct qcow2_report report;
+    struct format_report report;
     g_autoptr(GError) error = NULL;
     g_assert_cmpint(run(NULL, "qemu-img check -q %s", path), ==, 0); /* 3: leaks */
     struct disk *file = open_file(path, true);

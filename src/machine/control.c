@@ -6,8 +6,8 @@
 #include "base/fds.h"
 #include "base/log.h"
 #include "block/raw.h"
-#include "bus/virtio.h"
 #include "machine/display.h"
+#include "machine/info.h"
 #include "machine/typist.h"
 
 #include <errno.h>
@@ -128,80 +128,6 @@ static const char *state_word(const struct machine *machine)
     return words[machine_state(machine)];
 }
 
-/* The first device for which `has` is true. */
-static struct device *find_device(struct client *c, bool (*has)(const struct device_class *class))
-{
-    const GPtrArray *devices = machine_devices(c->control->machine);
-    for (guint i = 0; i < devices->len; i++) {
-        struct device *dev = g_ptr_array_index(devices, i);
-        if (has(dev->class))
-            return dev;
-    }
-    return NULL;
-}
-
-static bool has_memory(const struct device_class *class)
-{
-    return class->memory_wish && class->memory_ask;
-}
-
-/* What the guest's balloon driver says of its memory, and how old that is; NULL when it is silent.
- * The driver is asked for more: who wants fresh numbers asks again. */
-static json_t *guest_memory(struct client *c)
-{
-    static const char *const names[MEMORY_STATISTICS] = {
-        [MEMORY_SWAPPED_IN] = "swapped-in",
-        [MEMORY_SWAPPED_OUT] = "swapped-out",
-        [MEMORY_MAJOR_FAULTS] = "major-faults",
-        [MEMORY_MINOR_FAULTS] = "minor-faults",
-        [MEMORY_FREE] = "free",
-        [MEMORY_TOTAL] = "total",
-        [MEMORY_AVAILABLE] = "available",
-        [MEMORY_CACHES] = "caches",
-        [MEMORY_HUGE_TAKEN] = "huge-taken",
-        [MEMORY_HUGE_FAILED] = "huge-failed",
-    };
-    struct device *dev = find_device(c, has_memory);
-    struct memory_statistics said;
-    if (!dev)
-        return NULL;
-    device_lock(dev);
-    bool speaks = dev->class->memory_ask(dev, &said);
-    device_unlock(dev);
-    if (!speaks)
-        return NULL;
-    json_t *json = json_pack("{s:I}", "balloon", (json_int_t)said.balloon);
-    if (said.reported)
-        json_object_set_new(json, "age-ms",
-                            json_integer((json_int_t)((device_now(dev) - said.time) / 1000000)));
-    for (unsigned i = 0; i < MEMORY_STATISTICS; i++)
-        if (said.reported && said.known >> i & 1)
-            json_object_set_new(json, names[i],
-                                json_integer((json_int_t)MIN(said.value[i], INT64_MAX)));
-    return json;
-}
-
-static bool has_cable(const struct device_class *class)
-{
-    return class->set_cable;
-}
-
-/* How many pairs of the network card's queues the kernel serves just now; NULL: the card is on no
- * tap device. */
-static json_t *vhost_pairs(struct client *c)
-{
-    const char *net = machine_config(c->control->machine)->net;
-    struct device *dev = find_device(c, has_cable);
-    int pairs = 0;
-    if (!dev || !net || !g_str_has_prefix(net, "tap="))
-        return NULL;
-    device_lock(dev);
-    for (unsigned i = 0; dev->virtio && i < NIC_PAIRS_MAX; i++)
-        pairs += virtio_is_lent(dev, 2 * i) && virtio_is_lent(dev, 2 * i + 1);
-    device_unlock(dev);
-    return json_integer(pairs);
-}
-
 static json_t *method_info(struct client *c, const json_t *params, GError **error)
 {
     const struct config *config = machine_config(c->control->machine);
@@ -212,7 +138,7 @@ static json_t *method_info(struct client *c, const json_t *params, GError **erro
                      (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
                      (int)display_viewers(c->control->display), "typing",
                      typist_busy(c->control->typist), "net", config->net, "guest-memory",
-                     guest_memory(c), "vhost", vhost_pairs(c));
+                     info_memory(c->control->machine), "vhost", info_vhost(c->control->machine));
 }
 
 static void kill_machine(struct machine *machine)
@@ -351,7 +277,7 @@ static bool set_memory(struct client *c, const json_t *value, GError **error)
 {
     uint64_t most = machine_config(c->control->machine)->memory;
     json_int_t bytes = json_integer_value(value);
-    struct device *dev = find_device(c, has_memory);
+    struct device *dev = info_find(c->control->machine, info_has_memory);
     if (bytes < (json_int_t)MIB || (uint64_t)bytes > most)
         return hv_fail(error, HV_USAGE,
                        "memory: from 1 MiB to the machine's %" G_GUINT64_FORMAT
@@ -375,7 +301,7 @@ static bool has_terminal(const struct device_class *class)
 static bool set_terminal(struct client *c, const json_t *value, GError **error)
 {
     int columns, rows;
-    struct device *dev = find_device(c, has_terminal);
+    struct device *dev = info_find(c->control->machine, has_terminal);
     if (json_unpack((json_t *)(uintptr_t)value, "{s:i, s:i}", "columns", &columns, "rows", &rows) ||
         columns < 0 || columns > UINT16_MAX || rows < 0 || rows > UINT16_MAX)
         return hv_fail(error, HV_USAGE, "terminal: numbers of columns and rows are wanted");

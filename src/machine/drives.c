@@ -45,6 +45,16 @@ struct machine_drive *drives_find(struct drives *drives, const struct device *de
     return NULL;
 }
 
+struct machine_drive *drives_cd(struct drives *drives, bool full)
+{
+    for (unsigned i = 0; i < drives->count; i++) {
+        struct machine_drive *drive = &drives->drive[i];
+        if (drive->is_cd && (drive->disk || !full))
+            return drive;
+    }
+    return NULL;
+}
+
 void drives_note_ejected(struct drives *drives, const struct device *dev, unsigned index)
 {
     struct machine_drive *drive = drives_find(drives, dev, index);

@@ -34,6 +34,8 @@ void drives_retry(struct drives *drives);
 uint32_t drives_activity(struct drives *drives);
 
 struct machine_drive *drives_find(struct drives *drives, const struct device *dev, unsigned index);
+/* The first CD drive, or (full) the first with a CD; NULL when there is none. */
+struct machine_drive *drives_cd(struct drives *drives, bool full);
 /* The guest opened the tray of drive `index` of dev. With the device's lock held. */
 void drives_note_ejected(struct drives *drives, const struct device *dev, unsigned index);
 /* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it

@@ -448,20 +448,9 @@ static void change_medium(struct machine *m, struct machine_drive *drive, struct
     drives_write_list(m->files.drives, m->files.images);
 }
 
-/* The first CD drive, or the first with a CD; NULL when there is none. */
-static struct machine_drive *cd_drive(struct machine *m, bool full)
-{
-    for (unsigned i = 0; i < m->files.drives->count; i++) {
-        struct machine_drive *drive = &m->files.drives->drive[i];
-        if (drive->is_cd && (drive->disk || !full))
-            return drive;
-    }
-    return NULL;
-}
-
 bool machine_eject(struct machine *m, GError **error)
 {
-    struct machine_drive *drive = cd_drive(m, true);
+    struct machine_drive *drive = drives_cd(m->files.drives, true);
     if (!drive)
         return hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
     change_medium(m, drive, NULL);
@@ -471,7 +460,7 @@ bool machine_eject(struct machine *m, GError **error)
 
 bool machine_insert(struct machine *m, struct disk *disk, GError **error)
 {
-    struct machine_drive *drive = cd_drive(m, false);
+    struct machine_drive *drive = drives_cd(m->files.drives, false);
     if (!drive)
         return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
     change_medium(m, drive, disk);

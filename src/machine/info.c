@@ -1,0 +1,73 @@
+/* What a machine's devices say of themselves and their guest; see info.h. */
+#include "machine/info.h"
+
+#include "bus/virtio.h"
+
+struct device *info_find(struct machine *machine, bool (*has)(const struct device_class *class))
+{
+    const GPtrArray *devices = machine_devices(machine);
+    for (guint i = 0; i < devices->len; i++) {
+        struct device *dev = g_ptr_array_index(devices, i);
+        if (has(dev->class))
+            return dev;
+    }
+    return NULL;
+}
+
+bool info_has_memory(const struct device_class *class)
+{
+    return class->memory_wish && class->memory_ask;
+}
+
+json_t *info_memory(struct machine *machine)
+{
+    static const char *const names[MEMORY_STATISTICS] = {
+        [MEMORY_SWAPPED_IN] = "swapped-in",
+        [MEMORY_SWAPPED_OUT] = "swapped-out",
+        [MEMORY_MAJOR_FAULTS] = "major-faults",
+        [MEMORY_MINOR_FAULTS] = "minor-faults",
+        [MEMORY_FREE] = "free",
+        [MEMORY_TOTAL] = "total",
+        [MEMORY_AVAILABLE] = "available",
+        [MEMORY_CACHES] = "caches",
+        [MEMORY_HUGE_TAKEN] = "huge-taken",
+        [MEMORY_HUGE_FAILED] = "huge-failed",
+    };
+    struct device *dev = info_find(machine, info_has_memory);
+    struct memory_statistics said;
+    if (!dev)
+        return NULL;
+    device_lock(dev);
+    bool speaks = dev->class->memory_ask(dev, &said);
+    device_unlock(dev);
+    if (!speaks)
+        return NULL;
+    json_t *json = json_pack("{s:I}", "balloon", (json_int_t)said.balloon);
+    if (said.reported)
+        json_object_set_new(json, "age-ms",
+                            json_integer((json_int_t)((device_now(dev) - said.time) / 1000000)));
+    for (unsigned i = 0; i < MEMORY_STATISTICS; i++)
+        if (said.reported && said.known >> i & 1)
+            json_object_set_new(json, names[i],
+                                json_integer((json_int_t)MIN(said.value[i], INT64_MAX)));
+    return json;
+}
+
+static bool has_cable(const struct device_class *class)
+{
+    return class->set_cable;
+}
+
+json_t *info_vhost(struct machine *machine)
+{
+    const char *net = machine_config(machine)->net;
+    struct device *dev = info_find(machine, has_cable);
+    int pairs = 0;
+    if (!dev || !net || !g_str_has_prefix(net, "tap="))
+        return NULL;
+    device_lock(dev);
+    for (unsigned i = 0; dev->virtio && i < NIC_PAIRS_MAX; i++)
+        pairs += virtio_is_lent(dev, 2 * i) && virtio_is_lent(dev, 2 * i + 1);
+    device_unlock(dev);
+    return json_integer(pairs);
+}

@@ -75,6 +75,7 @@ void virtio_master(struct virtio *v);          /* bus mastering may have come or
 /* virtio-lend.c: each queue is where it may be now, and so are the interrupts of those lent. */
 void virtio_update_lent(struct virtio *v);
 void virtio_place_calls(struct virtio *v);
+bool virtio_called(struct loop_source *source, uint32_t events); /* door.called is ready */
 /* A notification that came by the register. */
 void virtio_ring_bell(struct door *door);
 

@@ -20,7 +20,7 @@ static bool was_called(struct door *door)
     return read(door->called.fd, &count, sizeof count) == (ssize_t)sizeof count;
 }
 
-static bool called(struct loop_source *source, uint32_t events)
+bool virtio_called(struct loop_source *source, uint32_t events)
 {
     struct door *door = source->opaque;
     (void)events;
@@ -57,12 +57,7 @@ void virtio_msix_written(struct device *dev)
 static bool open_called(struct virtio *v, unsigned index)
 {
     struct door *door = &v->doors[index];
-    door->called = (struct loop_source){
-        .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-        .lock = &v->dev->lock,
-        .opaque = door,
-        .ready = called,
-    };
+    door->called.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (door->called.fd >= 0 && loop_add(v->dev->loop, &door->called, EPOLLIN))
         return true;
     if (door->called.fd >= 0)

@@ -406,6 +406,10 @@ bool virtio_start(struct device *dev, GError **error)
                         .rest = door_rest },
             .dev = dev,
             .index = i,
+            .called = { .fd = -1,
+                        .lock = &dev->lock,
+                        .opaque = &v->doors[i],
+                        .ready = virtio_called },
         };
     }
     v->offered = (v->class->offer ? v->class->offer(dev) : v->class->features) |

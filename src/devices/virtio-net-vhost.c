@@ -85,7 +85,7 @@ const struct virtio_server vnet_server = { begin, set_call, end };
 
 /* --- when ----------------------------------------------------------------------------------- */
 
-static bool errors_ready(struct loop_source *source, uint32_t events)
+bool vnet_errors_ready(struct loop_source *source, uint32_t events)
 {
     struct vnet *vnet = source->opaque;
     uint64_t count;
@@ -103,12 +103,7 @@ static bool open_errors(struct vnet *vnet)
 {
     if (vnet->errors.loop)
         return true;
-    vnet->errors = (struct loop_source){
-        .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-        .lock = &vnet->dev.lock,
-        .opaque = vnet,
-        .ready = errors_ready,
-    };
+    vnet->errors.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (vnet->errors.fd >= 0 && loop_add(vnet->dev.loop, &vnet->errors, EPOLLIN))
         return true;
     if (vnet->errors.fd >= 0)

@@ -426,6 +426,9 @@ static bool init(struct device *dev, GError **error)
     struct vnet *vnet = (struct vnet *)dev;
     vnet->cable =
         (struct loop_source){ .fd = -1, .lock = &dev->lock, .opaque = vnet, .ready = cable_ready };
+    vnet->errors = (struct loop_source){
+        .fd = -1, .lock = &dev->lock, .opaque = vnet, .ready = vnet_errors_ready
+    };
     if (!net_parse_mac(vnet->mac_option, vnet->mac) || vnet->mac[0] & 1)
         return hv_fail(error, HV_USAGE,
                        "%s: mac=%s: an address of one card is wanted, as 52:54:00:12:34:56",

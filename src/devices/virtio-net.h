@@ -101,6 +101,7 @@ void vnet_watch(struct vnet *vnet);
 
 /* virtio-net-vhost.c: the queues go to the kernel, or come back, as is right by now. */
 void vnet_lend(struct vnet *vnet);
+bool vnet_errors_ready(struct loop_source *source, uint32_t events);
 void vnet_forget_errors(struct vnet *vnet); /* the driver is gone, and so are its mistakes */
 void vnet_finish(struct device *dev);
 extern const struct virtio_server vnet_server;

@@ -2,14 +2,17 @@
 # What the tests of network cards share: a guest of images/linux-shell.sh with a published port behind
 # which it echoes, and a web server on this host's loopback, by IPv4 and IPv6.
 
-# net_web: the folder web as port $web of 127.0.0.1 and ::1, and more free ports.
+# The address of this host that the guest's 10.0.2.2 is.
+net_host=127.0.0.1
+
+# net_web: the folder web as port $web of $net_host and ::1, and more free ports.
 net_web() {
     mkdir web
     head -c 1048576 /dev/urandom >piece
     cp piece web/piece
     read -ra free < <(free_ports 3)
     web=${free[0]} upload=${free[1]} echo=${free[2]}
-    python3 -m http.server --directory web --bind 127.0.0.1 "$web" >/dev/null 2>web.log &
+    python3 -m http.server --directory web --bind "$net_host" "$web" >/dev/null 2>web.log &
     helpers+=($!)
     python3 -m http.server --directory web --bind ::1 "$web" >/dev/null 2>web6.log &
     helpers+=($!)
@@ -61,9 +64,9 @@ net_transfers() {
     began=$SECONDS
     # It hangs up when it has all: busybox's nc does not tell when its input has ended.
     mkfifo listens
-    python3 - "$upload" "$2" >came <<'END' &
+    python3 - "$upload" "$2" "$net_host" >came <<'END' &
 import hashlib, socket, sys
-with socket.create_server(('127.0.0.1', int(sys.argv[1]))) as server:
+with socket.create_server((sys.argv[3], int(sys.argv[1]))) as server:
     open('listens', 'w').close()
     with server.accept()[0] as s:
         left, sum = int(sys.argv[2]) << 20, hashlib.md5()

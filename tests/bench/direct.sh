@@ -55,10 +55,10 @@ for kind; do
         rm -f /run/marks /run/serial
         env LD_PRELOAD="$build/tests/bench/kvm-marks.so" KVM_MARKS=/run/marks \
             ${DETAIL:+KVM_MARKS_DETAIL=1} \
-            timeout 60 $start --kernel $image --initrd /run/initrd --append "$append" \
+            timeout 30000 $start --kernel $image --initrd /run/initrd --append "$append" \
             </dev/null >/run/said 2>&1
     done
-    [ -s /run/marks ] || { echo "$kind: no init"; tail -5 /run/said /run/serial; continue; }
+    [ -s /run/marks ] || { echo "$kind: no init"; tail -n 5 /run/said /run/serial; continue; }
     awk -v kind="$kind" '
         $2 == "first" {
             printf "%-18s %8.1f %8.1f %8.1f %8d %8d\n", kind, $3 / 1e6, ($5 - $3) / 1e6, $5 / 1e6,

@@ -5,6 +5,7 @@
 #include "block/concat.h"
 #include "block/crc32c.h"
 #include "block/format.h"
+#include "block/mapped.h"
 #include "block/raw.h"
 
 #include <errno.h>
@@ -327,6 +328,25 @@ static const struct damage damages[] = {
     { "vdi/tiny", 0x178, 3 << 20, 4, "blocks have 3145728 bytes" },
     { "vdi/tiny", 0x178, 0, 4, "blocks have 0 bytes" },
     { "vdi/tiny", 0x180, 0xffffffff, 4, "table of blocks is cut off" },
+    { "vmdk/monolithic-sparse", 0, 0x44574f43, 4, "COWD" },
+    { "vmdk/monolithic-sparse", 4, 4, 4, "version 4" },
+    { "vmdk/monolithic-sparse", 4, 0, 4, "version 0" },
+    { "vmdk/monolithic-sparse", 12, 0, 8, "0 sectors" },
+    { "vmdk/monolithic-sparse", 12, 1ull << 62, 8, "sectors cannot be" },
+    { "vmdk/monolithic-sparse", 12, 1ull << 50, 8, "directory is not within" },
+    { "vmdk/monolithic-sparse", 20, 0, 8, "grains have 0 sectors" },
+    { "vmdk/monolithic-sparse", 20, 100, 8, "grains have 100 sectors" },
+    { "vmdk/monolithic-sparse", 20, 1ull << 63, 8, "grains have 9223372036854775808" },
+    { "vmdk/monolithic-sparse", 28, 1ull << 60, 8, "description is not within" },
+    { "vmdk/monolithic-sparse", 36, 1ull << 60, 8, "description is not within" },
+    { "vmdk/monolithic-sparse", 36, 200, 8, "description has 102400 bytes" },
+    { "vmdk/monolithic-sparse", 44, 0, 4, "have 0 entries" },
+    { "vmdk/monolithic-sparse", 44, UINT32_MAX, 4, "have 4294967295 entries" },
+    { "vmdk/monolithic-sparse", 56, 0, 8, "directory is not within" },
+    { "vmdk/monolithic-sparse", 56, 1ull << 62, 8, "directory is not within" },
+    { "vmdk/monolithic-sparse", 56, UINT64_MAX, 8, "its end is missing" },
+    { "vmdk/monolithic-sparse", 73, '\n', 4, "as if it were text" },
+    { "vmdk/stream", 77, 2, 2, "unknown way, 2" },
     { NULL },
 };
 
@@ -909,6 +929,363 @@ static void vhdx_wrong(void)
     assert_refused("made.img", "vhdx", "cut off");
 }
 
+/* --- VMDK --------------------------------------------------------------------------------------
+ */
+
+static void save_text(const char *name, const char *text)
+{
+    save(name, text, strlen(text));
+}
+
+/* What qemu-img sees in it is what the disk has. */
+static void assert_as_qemu(const char *name)
+{
+    gsize size;
+    if (!qemu_img("convert", "-f", "vmdk", "-O", "raw", name, "back.img", NULL))
+        return;
+    g_autofree uint8_t *back = load("back.img", &size);
+    assert_disk(open_good(name), back, size);
+}
+
+/* Files of several kinds, the parts of one disk. */
+static void vmdk_extents(void)
+{
+    g_autofree uint8_t *bytes = new_content(9 * MIB, 3);
+    static const struct {
+        const char *name, *subformat;
+        size_t at, size;
+    } files[] = {
+        { "a-s001.vmdk", "subformat=monolithicSparse", 0, 2 * MIB },
+        { "a-s002.vmdk", "subformat=monolithicSparse", 2 * MIB, MIB + 64 * 1024 },
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
+        save("raw.img", bytes + files[i].at, files[i].size);
+        if (!qemu_img("convert", "-f", "raw", "-O", "vmdk", "-o", files[i].subformat, "raw.img",
+                      files[i].name, NULL))
+            return;
+    }
+    save("a flat \"one\".img", bytes + 4 * MIB, 3 * MIB + 512);
+    save_text("a.vmdk", "# Disk DescriptorFile\nversion=1\nCID=1234abcd\nparentCID=ffffffff\n"
+                        "createType=\"custom\"\n\n# Extents\r\n"
+                        "RW 4096 SPARSE \"a-s001.vmdk\"\r\n"
+                        "RW 3 FLAT \"a flat \"one\".img\" 1\n"
+                        "RW 1001 ZERO\n"
+                        "RW 2176 SPARSE \"a-s002.vmdk\"\n"
+                        "RW 6141 FLAT \"a flat \"one\".img\" 4\n"
+                        "RDONLY 4 VMFS \"a flat \"one\".img\"\n"
+                        "ddb.encoding = \"UTF-8\"\n");
+    g_autofree uint8_t *disk = g_malloc0(14 * MIB), *to = disk;
+    g_autofree uint8_t *flat = g_memdup2(bytes + 4 * MIB, 3 * MIB + 512);
+    memcpy(to, bytes, 2 * MIB);
+    to += 2 * MIB;
+    memcpy(to, flat + 512, 3 * 512);
+    to += (3 + 1001) * 512;
+    memcpy(to, bytes + 2 * MIB, MIB + 64 * 1024);
+    to += MIB + 64 * 1024;
+    memcpy(to, flat + 4 * 512, 6141 * 512);
+    to += 6141 * 512;
+    memcpy(to, flat, 4 * 512);
+    to += 4 * 512;
+    size_t size = (size_t)(to - disk);
+    to = NULL;
+    assert_disk(open_good("a.vmdk"), disk, size);
+
+    save_text("a.vmdk", "# Disk DescriptorFile\nversion=1\nCID=1234abcd\nparentCID=ffffffff\n"
+                        "createType=\"twoGbMaxExtentSparse\"\n"
+                        "RW 4096 SPARSE \"a-s001.vmdk\"\n"
+                        "RW 2176 SPARSE \"a-s002.vmdk\"\n");
+    assert_as_qemu("a.vmdk");
+}
+
+static bool qemu_io(const char *name, const char *first, const char *second)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *program = g_find_program_in_path("qemu-io");
+    char *argv[] = { program, "-f",           "vmdk",       "-c", (char *)first,
+                     "-c",    (char *)second, (char *)name, NULL };
+    int status = 0;
+    if (!program) {
+        g_test_skip("qemu-io is not installed");
+        return false;
+    }
+    g_spawn_sync(folder, argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL, NULL, &status,
+                 &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(status, ==, 0);
+    return true;
+}
+
+static void vmdk_differencing(void)
+{
+    if (!make(find_made("vmdk/monolithic-sparse")))
+        return;
+    gsize size;
+    g_autofree uint8_t *parent = load("made.img", &size);
+    save("parent.vmdk", parent, size);
+    if (!qemu_img("create", "-q", "-f", "vmdk", "-o", "zeroed_grain=on", "-F", "vmdk", "-b",
+                  "parent.vmdk", "child.vmdk", NULL) ||
+        !qemu_io("child.vmdk", "write -P 0x77 1000k 300k", "write -z 20M 2M"))
+        return;
+    assert_as_qemu("child.vmdk");
+
+    char *cid = memmem(parent, 4096, "\nCID=", 5);
+    g_assert_nonnull(cid);
+    cid[5] = cid[5] == '1' ? '2' : '1';
+    save("parent.vmdk", parent, size);
+    assert_refused("child.vmdk", NULL, "parent.vmdk is not the image");
+}
+
+/* A child in several parts has one parent. */
+static void vmdk_differencing_split(void)
+{
+    gsize size, raw_size, part_size;
+    if (!make(find_made("vmdk/monolithic-sparse")))
+        return;
+    g_autofree uint8_t *parent = load("made.img", &size), *bytes = load("raw.img", &raw_size);
+    save("parent.vmdk", parent, size);
+    if (!qemu_img("create", "-q", "-f", "vmdk", "p1.vmdk", "2M", NULL) ||
+        !qemu_io("p1.vmdk", "write -P 0x77 500k 300k", "flush"))
+        return;
+    g_autofree uint8_t *part = load("p1.vmdk", &part_size);
+    save("p2.vmdk", part, part_size);
+    save_text("child.vmdk", "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=fffffffe\n"
+                            "parentFileNameHint=\"C:\\vm\\parent.vmdk\"\n"
+                            "RW 4096 SPARSE \"p1.vmdk\"\nRW 4096 SPARSE \"p2.vmdk\"\n");
+    assert_refused("child.vmdk", NULL, "parent.vmdk is not the image");
+    g_autofree char *cid = g_strndup((char *)memmem(parent, 4096, "\nCID=", 5) + 5, 8);
+    g_autofree char *text =
+        g_strdup_printf("# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=%s\n"
+                        "parentFileNameHint=\"C:\\vm\\parent.vmdk\"\n"
+                        "RW 4096 SPARSE \"p1.vmdk\"\nRW 4096 SPARSE \"p2.vmdk\"\n",
+                        cid);
+    save_text("child.vmdk", text);
+    struct disk *disk = open_named("parent.vmdk", NULL, NULL);
+    g_autofree uint8_t *below = g_malloc(4 * MIB);
+    g_assert_cmpint(read_now(disk, 0, below, 4 * MIB), ==, 0);
+    disk_free(disk);
+    g_assert_true(!memcmp(below, bytes, 4 * MIB));
+    for (unsigned i = 0; i < 2; i++) /* qemu copied zeros around them to whole grains */
+        memset(below + i * 2 * MIB + 448 * 1024, 0, 384 * 1024);
+    for (unsigned i = 0; i < 2; i++)
+        memset(below + i * 2 * MIB + 500 * 1024, 0x77, 300 * 1024);
+    assert_disk(open_good("child.vmdk"), below, 4 * MIB);
+}
+
+static void vmdk_zeroed_grains(void)
+{
+    if (!qemu_img("create", "-q", "-f", "vmdk", "-o", "zeroed_grain=on", "made.img", "4M", NULL) ||
+        !qemu_io("made.img", "write -P 0x42 0 4M", "write -z 1M 1M"))
+        return;
+    assert_as_qemu("made.img");
+}
+
+/* Grains whose stream, or whose header, is damaged; those around are well. */
+static void vmdk_damaged_grain(void)
+{
+    gsize size;
+    if (!make(find_made("vmdk/stream")))
+        return;
+    g_autofree uint8_t *bytes = load("made.img", &size), *good = g_memdup2(bytes, size);
+    uint8_t *directory = bytes + le64_at(bytes + 56) * 512;
+    uint8_t *table = bytes + le32_at(directory) * 512;
+    unsigned grains[512], count = 0;
+    for (unsigned i = 0; i < 512; i++)
+        if (le32_at(table + 4 * i))
+            grains[count++] = i;
+    g_assert_cmpuint(count, >, 3);
+    uint8_t *grain = bytes + (size_t)le32_at(table + 4 * grains[1]) * 512;
+    size_t bad = (size_t)grains[1] * 65536, well = (size_t)grains[2] * 65536;
+    memset(grain + 12 + 20, 0xff, 30);
+    save("made.img", bytes, size);
+    assert_damaged_block(bad, well);
+    memcpy(bytes, good, size);
+    memset(grain + 8, 0xff, 4);
+    save("made.img", bytes, size);
+    assert_damaged_block(bad, well);
+    memset(grain + 8, 0, 4);
+    save("made.img", bytes, size);
+    assert_damaged_block(bad, well);
+    memcpy(bytes, good, size);
+    memset(table + 4 * grains[1], 0xee, 4);
+    save("made.img", bytes, size);
+    assert_damaged_block(bad, well);
+    memset(directory, 0xee, 4); /* the table of the first 32 MiB */
+    save("made.img", bytes, size);
+    assert_damaged_block(bad, 33 * MIB);
+}
+
+/* A stream as ovftool writes it: the header says only that the directory is at the end. */
+static void vmdk_footer(void)
+{
+    gsize size, raw_size;
+    if (!make(find_made("vmdk/stream")))
+        return;
+    g_autofree uint8_t *bytes = load("made.img", &size), *raw = load("raw.img", &raw_size);
+    size_t end = (size + 511) / 512 * 512;
+    g_autofree uint8_t *stream = g_malloc0(end + 3 * 512);
+    memcpy(stream, bytes, size);
+    memcpy(stream + end + 512, bytes, 512);
+    put_le(stream + end, 1, 8);
+    put_le(stream + end + 12, 3, 4);
+    put_le(stream + 56, UINT64_MAX, 8);
+    save("made.img", stream, end + 3 * 512);
+    assert_disk(open_good("made.img"), raw, raw_size);
+    save("made.img", stream, end);
+    assert_refused("made.img", NULL, "its end is missing");
+}
+
+/* Descriptions that are wrong. */
+static void vmdk_wrong(void)
+{
+#define HEAD "# Disk DescriptorFile\nversion=1\nCID=1\n"
+    static const struct {
+        const char *text, *why;
+    } wrong[] = {
+        { HEAD, "no extents" },
+        { HEAD "RW 0 ZERO\n", "makes no sense" },
+        { HEAD "RW 18446744073709551615 ZERO\n", "makes no sense" },
+        { HEAD "RW 99999999999999999999999 ZERO\n", "makes no sense" },
+        { HEAD "RW -1 ZERO\n", "makes no sense" },
+        { HEAD "RW 8 ODD \"x\"\n", "makes no sense" },
+        { HEAD "RW 18014398509481983 ZERO\nRW 18014398509481983 ZERO\n", "beyond all bounds" },
+        { HEAD "RW 8 FLAT flat.img 0\n", "without a file" },
+        { HEAD "RW 8 FLAT \"\" 0\n", "without a file" },
+        { HEAD "RW 8 FLAT \"flat.img\" 18446744073709551615\n", "beyond all bounds" },
+        { HEAD "RW 9 FLAT \"flat.img\" 0\n", "cut off" },
+        { HEAD "RW 8 FLAT \"flat.img\" 1\n", "cut off" },
+        { HEAD "RW 8 SPARSE \"flat.img\"\n", "no sparse extent" },
+        { HEAD "RW 8 VMFSSPARSE \"flat.img\"\n", "ESX server (COWD)" },
+        { HEAD "RW 8 SESPARSE \"flat.img\"\n", "ESX server (SESparse)" },
+        { HEAD "RW 8 VMFSRDM \"flat.img\"\n", "a device of the host" },
+        { HEAD "parentCID=5\nRW 8 ZERO\n", "no name of it" },
+        { "COWD", "COWD" },
+    };
+#undef HEAD
+    uint8_t flat[4096] = { 1 };
+    save("flat.img", flat, sizeof flat);
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        uint8_t padded[1024] = { 0 };
+        memcpy(padded, wrong[i].text, strlen(wrong[i].text));
+        save("made.img", padded, sizeof padded);
+        g_test_message("%u: %s", i, wrong[i].why);
+        g_autoptr(GError) error = NULL;
+        struct disk *disk = open_named("made.img", "vmdk", &error);
+        g_assert_null(disk);
+        g_assert_nonnull(error);
+        if (!strstr(error->message, wrong[i].why))
+            g_error("\"%s\" does not say \"%s\"", error->message, wrong[i].why);
+    }
+    GString *text = g_string_new("# Disk DescriptorFile\n");
+    for (unsigned i = 0; i < 1025; i++)
+        g_string_append(text, "RW 1 ZERO\n");
+    save("made.img", text->str, text->len);
+    assert_refused("made.img", NULL, "beyond all bounds");
+    g_string_set_size(text, 70000);
+    save("made.img", text->str, text->len);
+    assert_refused("made.img", NULL, "description has 70000 bytes");
+    g_string_free(text, TRUE);
+}
+
+/* --- the fast way ------------------------------------------------------------------------------
+ */
+
+/* What was read once is known: a read within a block goes straight to the file, and to no thread.
+ */
+static void warm_reads_go_straight(void)
+{
+    static const char *const names[] = { "vdi/dynamic",       "vhd/dynamic",
+                                         "vhdx/dynamic",      "vmdk/monolithic-sparse",
+                                         "vmdk/split-sparse", "vmdk/split-flat" };
+    for (unsigned i = 0; i < G_N_ELEMENTS(names); i++) {
+        gsize size;
+        uint8_t sector[SECTOR];
+        struct owner owner = { .left = 0 };
+        if (!make(find_made(names[i])))
+            return;
+        g_autofree uint8_t *bytes = load("raw.img", &size);
+        struct disk *disk = open_good("made.img");
+        const struct disk *straight = disk;
+        disk_attach(disk, &owner.lock, NULL);
+        uint64_t at = 0;
+        while (!bytes[at + 1])
+            at += SECTOR;
+        g_assert_cmpint(read_now(disk, at, sector, sizeof sector), ==, 0);
+        struct iovec iov = { sector, sizeof sector };
+        struct disk_request request = { .op = DISK_READ,
+                                        .offset = at,
+                                        .length = SECTOR,
+                                        .iov = &iov,
+                                        .iov_count = 1,
+                                        .done = on_done,
+                                        .owner = &owner };
+        g_mutex_lock(&owner.lock);
+        owner.left = 1;
+        disk_submit(disk, &request);
+        g_assert_false(worker_busy((struct worker *)straight));
+        g_assert_true(disk->ops->busy(disk));
+        disk_kick(disk);
+        while (owner.left)
+            g_cond_wait(&owner.cond, &owner.lock);
+        g_mutex_unlock(&owner.lock);
+        g_assert_cmpmem(sector, SECTOR, bytes + at, SECTOR);
+        disk_free(disk);
+    }
+}
+
+/* --- disks strung together ----------------------------------------------------------------------
+ */
+
+static struct disk *string_parts(bool readonly, unsigned seed, uint8_t **bytes, size_t *size)
+{
+    static const size_t sizes[] = { 512, 3 * MIB + 512, 64 * 1024, 1024, 2 * MIB };
+    struct disk *parts[G_N_ELEMENTS(sizes)];
+    *bytes = new_content(8 * MIB, seed);
+    *size = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        save("raw.img", *bytes + *size, sizes[i]);
+        g_autofree char *path = in_folder("raw.img");
+        int fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+        parts[i] = raw_open(fd, "part", readonly, NULL);
+        g_assert_nonnull(parts[i]);
+        g_unlink(path); /* it stays for the one who has it open */
+        *size += sizes[i];
+    }
+    return concat_new("whole", parts, G_N_ELEMENTS(sizes));
+}
+
+static void concat_reads(void)
+{
+    g_autofree uint8_t *bytes = NULL;
+    size_t size;
+    struct disk *disk = string_parts(true, 4, &bytes, &size);
+    assert_disk(disk, bytes, size);
+}
+
+static void concat_writes(void)
+{
+    g_autofree uint8_t *bytes = NULL, *news = new_content(8 * MIB, 5);
+    uint8_t sector[SECTOR];
+    size_t size;
+    struct disk *disk = string_parts(false, 4, &bytes, &size);
+    g_assert_false(disk->readonly);
+    struct iovec iov = { news, 3 * MIB + 4096 };
+    struct disk_request request = {
+        .op = DISK_WRITE, .length = iov.iov_len, .iov = &iov, .iov_count = 1
+    };
+    g_assert_cmpint(disk_now(disk, &request), ==, 0);
+    memcpy(bytes, news, iov.iov_len);
+    struct disk_request zero = { .op = DISK_WRITE_ZEROES, .offset = 3 * MIB, .length = 512 * 1024 };
+    g_assert_cmpint(disk_now(disk, &zero), ==, 0);
+    memset(bytes + zero.offset, 0, zero.length);
+    struct disk_request flush = { .op = DISK_FLUSH };
+    g_assert_cmpint(disk_now(disk, &flush), ==, 0);
+    request.offset = size - SECTOR;
+    g_assert_cmpint(disk_now(disk, &request), ==, EINVAL);
+    g_assert_cmpint(read_now(disk, size, sector, SECTOR), ==, EINVAL);
+    disk->readonly = true; /* for the next */
+    assert_disk(disk, bytes, size);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -932,6 +1309,16 @@ int main(int argc, char **argv)
     g_test_add_func("/vhdx/log-data", vhdx_log_data);
     g_test_add_func("/vhdx/damaged-block", vhdx_damaged_block);
     g_test_add_func("/vhdx/wrong", vhdx_wrong);
+    g_test_add_func("/vmdk/extents", vmdk_extents);
+    g_test_add_func("/vmdk/differencing", vmdk_differencing);
+    g_test_add_func("/vmdk/differencing-split", vmdk_differencing_split);
+    g_test_add_func("/vmdk/zeroed-grains", vmdk_zeroed_grains);
+    g_test_add_func("/vmdk/damaged-grain", vmdk_damaged_grain);
+    g_test_add_func("/vmdk/footer", vmdk_footer);
+    g_test_add_func("/vmdk/wrong", vmdk_wrong);
+    g_test_add_func("/warm-reads-go-straight", warm_reads_go_straight);
+    g_test_add_func("/concat/reads", concat_reads);
+    g_test_add_func("/concat/writes", concat_writes);
     int result = g_test_run();
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     for (const char *name; dir && (name = g_dir_read_name(dir));) {

@@ -184,7 +184,8 @@ bool qcow2_read_header(struct disk *file, const char *name, uint8_t head[QCOW2_H
  * such image. */
 uint8_t *qcow2_extension(struct disk *file, const struct qcow2_header *header, uint32_t type,
                          size_t *length);
-/* Writes the fields that change to the file: features and the place of the refcount table. */
+/* Writes the fields that change to the file: features, the size, the places of L1 and the refcount
+ * table. */
 int qcow2_write_header(struct qcow2 *qcow2);
 /* Before anything is changed: the dirty bit. EIO: nothing may be. */
 int qcow2_begin(struct qcow2 *qcow2);
@@ -269,6 +270,8 @@ void qcow2_drop_block(struct qcow2 *qcow2, size_t i);
  * whether they read as zeros. */
 int qcow2_allocate_clusters(struct qcow2 *qcow2, uint64_t want, uint64_t *first, uint64_t *count,
                             bool *blank);
+/* The same for exactly that many, behind everything in the file. */
+int qcow2_allocate_row(struct qcow2 *qcow2, uint64_t count, uint64_t *first);
 /* Takes a reference to each away, at once; those without any are free. */
 int qcow2_release(struct qcow2 *qcow2, uint64_t first, uint64_t count);
 /* Where in the file the header says, or soon will say, that the refcount table is. */
@@ -301,6 +304,10 @@ void qcow2_cancel(struct mapped *mapped, const struct place *place);
 int qcow2_zero(struct mapped *mapped, uint64_t offset, uint64_t length, bool discard);
 /* The piece of an L2 table that may be changed; the table is made, or a copy of it. */
 int qcow2_own_slice(struct qcow2 *qcow2, uint64_t offset, struct table_piece **slice);
+
+/* --- qcow2-resize.c: */
+
+int qcow2_resize(struct disk *disk, uint64_t size); /* as struct format has it */
 
 /* --- qcow2-snapshot.c: */
 

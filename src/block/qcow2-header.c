@@ -209,6 +209,9 @@ int qcow2_write_header(struct qcow2 *qcow2)
 {
     const struct qcow2_header *header = &qcow2->header;
     uint8_t *head = qcow2->head;
+    put_be64(head + AT_SIZE, header->size);
+    put_be32(head + AT_L1_SIZE, header->l1_size);
+    put_be64(head + AT_L1, header->l1_at);
     put_be64(head + AT_REFCOUNT_TABLE, header->refcount_table_at);
     put_be32(head + AT_REFCOUNT_TABLE_CLUSTERS, header->refcount_table_clusters);
     if (header->version > 2) {

@@ -253,21 +253,19 @@ int qcow2_set_refcount(struct qcow2 *qcow2, uint64_t cluster, uint64_t count)
     return 0;
 }
 
-/* Of the clusters before `end` one may be in use, though it has no refcount. */
 int qcow2_rebuild_block(struct qcow2 *qcow2, size_t i)
 {
-    struct table_piece *piece;
-    uint64_t at = MAX(qcow2->virgin, qcow2->end >> qcow2->bits);
-    int error = find_piece(qcow2, at, &piece);
-    if (!error && !piece) {
-        error = new_block(qcow2, at);
-        at = qcow2->end >> qcow2->bits;
+    struct table_piece *piece = NULL;
+    uint64_t at = 0;
+    int error = 0;
+    while (!error && !piece) { /* a free cluster whose own refcount has a place */
+        at = MAX(qcow2->virgin, qcow2->end >> qcow2->bits);
+        error = find_piece(qcow2, at, &piece);
+        if (!error && !piece)
+            error = new_block(qcow2, at);
+        if (i < qcow2->refcount_table_size && qcow2->refcount_table[i])
+            return error;
     }
-    if (error || qcow2->refcount_table[i])
-        return error;
-    error = find_piece(qcow2, at, &piece);
-    if (!error && !piece)
-        return EFBIG; /* a block for one cluster: none that a repair comes to */
     if (!error)
         error = raw_zero(qcow2->mapped.file, at << qcow2->bits, qcow2->cluster);
     if (error)
@@ -388,6 +386,24 @@ int qcow2_allocate_clusters(struct qcow2 *qcow2, uint64_t want, uint64_t *first,
         qcow2->cursor = at + *count;
     use_to(qcow2, (at + *count) << qcow2->bits);
     return 0;
+}
+
+int qcow2_allocate_row(struct qcow2 *qcow2, uint64_t count, uint64_t *first)
+{
+    int error = qcow2_begin(qcow2);
+    *first = MAX(qcow2->virgin, qcow2->end >> qcow2->bits);
+    use_to(qcow2, (*first + count) << qcow2->bits);
+    for (uint64_t i = 0; i < count && !error; i++) {
+        struct table_piece *piece;
+        error = find_piece(qcow2, *first + i, &piece);
+        if (!error && !piece)
+            error = qcow2_rebuild_block(qcow2, (*first + i) >> qcow2->block_bits);
+        if (!error)
+            error = qcow2_set_refcount(qcow2, *first + i, 1);
+    }
+    if (error)
+        qcow2->losing = true;
+    return error;
 }
 
 /* --- giving back ----------------------------------------------------------------------------- */

@@ -110,7 +110,7 @@ int table_write_change(struct disk *file, uint64_t at, const uint64_t *table,
     int error = 0;
     size_t n;
     for (size_t i = change->first; i < change->end && !error; i += n) {
-        n = MIN(change->end - i, ENTRIES_AT_ONCE);
+        n = MIN(change->end - i, (size_t)ENTRIES_AT_ONCE);
         for (size_t k = 0; k < n; k++)
             some[k] = htobe64(table[i + k]);
         error = raw_write(file, some, n * 8, at + i * 8);

@@ -323,9 +323,8 @@ static int zero_cluster(const struct zeroing *how, struct table_piece *slice, ui
             return how->discard ? 0 : rewrite(qcow2, start, offset, length);
     }
     uint64_t now = zeroed(how, entry, range, &zero, &data);
-    bool same =
-        now == entry &&
-        (!extended(qcow2) || (zero == be32_at(place_of + 8) && data == be32_at(place_of + 12)));
+    bool same = now == entry && (!extended(qcow2) ||
+                                 (zero == be32_at(place_of + 8) && data == be32_at(place_of + 12)));
     if (same)
         return 0;
     if ((now & ENTRY_OFFSET) != (entry & ENTRY_OFFSET) || entry & ENTRY_PACKED)

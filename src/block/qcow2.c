@@ -317,8 +317,11 @@ static void tell(struct disk *disk, format_teller *say, void *opaque)
     say(opaque, "version", NULL, header->version);
     say(opaque, "cluster", NULL, qcow2->cluster);
     say(opaque, "compression", header->incompatible & QCOW2_ZSTD ? "zstd" : "zlib", 0);
+    say(opaque, "refcount_bits", NULL, 1U << header->refcount_order);
     if (header->incompatible & QCOW2_SUB)
         say(opaque, "subclusters", NULL, SUBCLUSTERS);
+    if (qcow2->lazy)
+        say(opaque, "refcounts", "lazy", 0);
     if (header->incompatible & QCOW2_DIRTY)
         say(opaque, "state", "was not closed: it is repaired when it is opened for writing", 0);
     if (header->incompatible & QCOW2_CORRUPT)
@@ -338,5 +341,6 @@ const struct format qcow2_format = {
     .open = open_top,
     .create = create,
     .check = qcow2_check,
+    .resize = qcow2_resize,
     .tell = tell,
 };

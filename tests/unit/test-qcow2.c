@@ -166,6 +166,7 @@ struct shape {
     const char *options; /* of qemu-img; NULL: it is made here */
     struct qcow2_options made;
     bool below;
+    bool packed; /* made from what is below, in compressed clusters */
 };
 
 static const struct shape shapes[] = {
@@ -191,6 +192,12 @@ static const struct shape shapes[] = {
     { "qemu-2bit", "refcount_bits=2,cluster_size=2048", { .size = DISK }, false },
     { "qemu-sub", "extended_l2=on,cluster_size=32k", { .size = DISK }, false },
     { "qemu-prealloc", "preallocation=metadata,cluster_size=4k", { .size = DISK }, false },
+    { "packed", "cluster_size=64k", { .size = DISK }, false, true },
+    { "packed-v2", "compat=0.10,cluster_size=4k", { .size = DISK }, false, true },
+    { "packed-512", "cluster_size=512", { .size = DISK }, false, true },
+    { "packed-2m", "cluster_size=2M", { .size = DISK }, false, true },
+    { "packed-zstd", "compression_type=zstd,cluster_size=32k", { .size = DISK }, false, true },
+    { "packed-sub", "extended_l2=on,cluster_size=64k", { .size = DISK }, false, true },
 };
 
 static void make_image(const struct shape *shape, const char *path, const char *below)
@@ -198,6 +205,12 @@ static void make_image(const struct shape *shape, const char *path, const char *
     g_autoptr(GError) error = NULL;
     struct qcow2_options options = shape->made;
     options.backing = shape->below ? below : NULL;
+    if (shape->packed) {
+        g_assert_cmpint(run(NULL, "qemu-img convert -c -f raw -O qcow2 -o %s %s %s",
+                            shape->options, below, path),
+                        ==, 0);
+        return;
+    }
     if (shape->options) {
         g_assert_cmpint(
             run(NULL, "qemu-img create -q -f qcow2 -o %s %s %d", shape->options, path, DISK), ==,
@@ -254,7 +267,7 @@ static void check_read(struct history *history, size_t at, size_t length)
     g_assert_cmpint(transfer(&history->owner, DISK_READ, at, history->data, length), ==, 0);
     for (size_t i = 0; i < length; i += 512)
         if (memcmp(history->data + i, history->model + at + i, 512) != 0)
-            g_error("%s: sector %zu is wrong", history->path, (at + i) / 512);
+            g_error("%s: sector %zu is wrong: %02x not %02x", history->path, (at + i) / 512, history->data[i], history->model[at + i]);
 }
 
 /* What a discard left is for the disk to say, within what it may be: as before, or zeros, or, where
@@ -304,6 +317,21 @@ static void step(struct history *history, unsigned round)
     }
 }
 
+/* The image, with what it lies on, or is made of. */
+static void prepare(struct history *history)
+{
+    const struct shape *shape = history->shape;
+    size_t size = shape->packed ? DISK : BELOW;
+    if (shape->below)
+        fill(history->model, 0, BELOW, 77);
+    for (size_t at = 0; shape->packed && at < DISK; at += 65536) /* compresses */
+        memset(history->model + at, (int)(at >> 16), MIN(60000, DISK - at));
+    if (shape->below || shape->packed)
+        g_assert_true(
+            g_file_set_contents(history->below, (char *)history->model, (gssize)size, NULL));
+    make_image(shape, history->path, history->below);
+}
+
 static void random_history(gconstpointer data)
 {
     const struct shape *shape = data;
@@ -319,11 +347,7 @@ static void random_history(gconstpointer data)
     };
     if (!have_judge())
         return;
-    if (shape->below) {
-        fill(history.model, 0, BELOW, 77);
-        g_assert_true(g_file_set_contents(below, (char *)history.model, BELOW, NULL));
-    }
-    make_image(shape, path, below);
+    prepare(&history);
     reopen(&history);
     for (unsigned round = 1; round <= 600; round++) {
         step(&history, round);

@@ -206,8 +206,8 @@ static void make_image(const struct shape *shape, const char *path, const char *
     struct qcow2_options options = shape->made;
     options.backing = shape->below ? below : NULL;
     if (shape->packed) {
-        g_assert_cmpint(run(NULL, "qemu-img convert -c -f raw -O qcow2 -o %s %s %s",
-                            shape->options, below, path),
+        g_assert_cmpint(run(NULL, "qemu-img convert -c -f raw -O qcow2 -o %s %s %s", shape->options,
+                            below, path),
                         ==, 0);
         return;
     }
@@ -267,7 +267,8 @@ static void check_read(struct history *history, size_t at, size_t length)
     g_assert_cmpint(transfer(&history->owner, DISK_READ, at, history->data, length), ==, 0);
     for (size_t i = 0; i < length; i += 512)
         if (memcmp(history->data + i, history->model + at + i, 512) != 0)
-            g_error("%s: sector %zu is wrong: %02x not %02x", history->path, (at + i) / 512, history->data[i], history->model[at + i]);
+            g_error("%s: sector %zu is wrong: %02x not %02x", history->path, (at + i) / 512,
+                    history->data[i], history->model[at + i]);
 }
 
 /* What a discard left is for the disk to say, within what it may be: as before, or zeros, or, where
@@ -368,6 +369,287 @@ static void random_history(gconstpointer data)
     g_unlink(below);
 }
 
+/* --- power cuts ------------------------------------------------------------------------------ */
+
+/* What a file was asked to do, in order. */
+struct host_call {
+    enum { HOST_WRITE, HOST_ZERO, HOST_SIZE, HOST_SYNC } what;
+    uint64_t at, length;
+    uint8_t *data;
+};
+
+/* The host of one file. The calls are made one at a time. */
+static struct {
+    GArray *calls; /* NULL: they are not noted */
+    unsigned fail; /* which call fails, counted down; 0: none */
+    int error;     /* how */
+} host;
+
+static bool fails(void)
+{
+    if (!host.fail || --host.fail)
+        return false;
+    errno = host.error;
+    return true;
+}
+
+static void note(int what, uint64_t at, uint64_t length, uint8_t *data)
+{
+    struct host_call call = { what, at, length, data };
+    if (host.calls)
+        g_array_append_val(host.calls, call);
+    else
+        g_free(data);
+}
+
+static ssize_t host_read(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    return fails() ? -1 : preadv(fd, iov, count, offset);
+}
+
+static ssize_t host_write(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    GByteArray *all = g_byte_array_new();
+    if (fails())
+        return -1;
+    for (int i = 0; i < count; i++)
+        g_byte_array_append(all, iov[i].iov_base, (guint)iov[i].iov_len);
+    guint length = all->len;
+    note(HOST_WRITE, (uint64_t)offset, length, g_byte_array_free(all, false));
+    return pwritev(fd, iov, count, offset);
+}
+
+static int host_sync(int fd)
+{
+    (void)fd;
+    if (fails())
+        return -1;
+    note(HOST_SYNC, 0, 0, NULL);
+    return 0;
+}
+
+static int host_allocate(int fd, int mode, off_t offset, off_t length)
+{
+    if (fails())
+        return -1;
+    note(HOST_ZERO, (uint64_t)offset, (uint64_t)length, NULL);
+    return fallocate(fd, mode, offset, length);
+}
+
+static int host_truncate(int fd, off_t size)
+{
+    if (fails())
+        return -1;
+    note(HOST_SIZE, (uint64_t)size, 0, NULL);
+    return ftruncate(fd, size);
+}
+
+static const struct raw_io host_io = { host_read,     host_write,    host_sync,
+                                       host_allocate, host_truncate, NULL };
+
+static void clear_call(void *data)
+{
+    g_free(((struct host_call *)data)->data);
+}
+
+/* As reopen, with the host above. */
+static void open_on_host(struct history *history)
+{
+    g_autoptr(GError) error = NULL;
+    struct disk *file = open_file(history->path, false);
+    raw_set_io(file, &host_io);
+    raw_use_threads(file);
+    struct format_parts parts = { history->path, file,
+                                  history->shape->below ? open_file(history->below, true) : NULL,
+                                  NULL, 0 };
+    struct disk *disk = qcow2_format.open(&parts, &error);
+    g_assert_no_error(error);
+    own(&history->owner, disk);
+}
+
+/* What was asked of the disk since the last flush that was answered. */
+struct wish {
+    enum disk_op op;
+    size_t at, length;
+    unsigned round;
+    guint calls; /* of the host, when it was made */
+};
+
+/* The file after a power cut: all up to the last sync before `end`, and of the rest any sectors. */
+static void replay(GByteArray *file, GRand *rand, guint end)
+{
+    guint synced = 0;
+    for (guint i = 0; i < end; i++)
+        if (g_array_index(host.calls, struct host_call, i).what == HOST_SYNC)
+            synced = i;
+    for (guint i = 0; i < end; i++) {
+        const struct host_call *call = &g_array_index(host.calls, struct host_call, i);
+        unsigned luck = (unsigned)g_rand_int_range(rand, 0, 4); /* of 3 sectors; 0: none; 3: all */
+        bool sure = i < synced || luck == 3;
+        if (call->what == HOST_SYNC || (!sure && !luck))
+            continue;
+        if (call->what == HOST_SIZE) {
+            guint before = file->len;
+            g_byte_array_set_size(file, (guint)call->at);
+            if (file->len > before)
+                memset(file->data + before, 0, file->len - before);
+            continue;
+        }
+        for (uint64_t done = 0, n; done < call->length; done += n) {
+            uint64_t at = call->at + done;
+            n = MIN(call->length - done, 512 - at % 512);
+            if (!sure && g_rand_int_range(rand, 0, 3) >= (int)luck)
+                continue;
+            if (at + n > file->len) {
+                guint before = file->len;
+                if (call->what == HOST_ZERO)
+                    continue;
+                g_byte_array_set_size(file, (guint)(at + n));
+                memset(file->data + before, 0, file->len - before);
+            }
+            if (call->what == HOST_ZERO)
+                memset(file->data + at, 0, n);
+            else
+                memcpy(file->data + at, call->data + done, n);
+        }
+    }
+}
+
+/* Every sector is as it was flushed, or as something later would have it. */
+static void check_survivors(struct history *history, const uint8_t *flushed, GArray *wishes,
+                            guint first, guint end)
+{
+    uint8_t sector[512];
+    g_assert_cmpint(transfer(&history->owner, DISK_READ, 0, history->data, DISK), ==, 0);
+    for (size_t at = 0; at < DISK; at += 512) {
+        bool good = !memcmp(history->data + at, flushed + at, 512);
+        for (guint i = first; i < wishes->len && !good; i++) {
+            const struct wish *wish = &g_array_index(wishes, struct wish, i);
+            if (wish->calls >= end || at < wish->at || at >= wish->at + wish->length)
+                continue;
+            memset(sector, 0, 512);
+            if (wish->op == DISK_WRITE)
+                fill(sector, at, 512, wish->round);
+            good = !memcmp(history->data + at, sector, 512);
+        }
+        if (!good)
+            g_error("%s: sector %zu is lost", history->shape->name, at / 512);
+    }
+}
+
+struct flush {
+    guint wishes, calls; /* so many were there when it was answered */
+    uint8_t *model;
+};
+
+static void cut(struct history *history, const GByteArray *base, GArray *wishes, GArray *flushes)
+{
+    GByteArray *file = g_byte_array_new();
+    guint end = (guint)g_rand_int_range(history->rand, 0, (int)host.calls->len + 1);
+    const struct flush *last = &g_array_index(flushes, struct flush, 0);
+    g_autoptr(GError) error = NULL;
+    struct qcow2_report report;
+    for (guint i = 1; i < flushes->len; i++)
+        if (g_array_index(flushes, struct flush, i).calls <= end)
+            last = &g_array_index(flushes, struct flush, i);
+    g_byte_array_append(file, base->data, base->len);
+    replay(file, history->rand, end);
+    g_assert_true(g_file_set_contents(history->path, (char *)file->data, (gssize)file->len, NULL));
+    g_byte_array_unref(file);
+
+    struct disk *look = open_file(history->path, true);
+    g_assert_true(qcow2_check(look, history->path, false, &report, &error));
+    if (!history->shape->made.lazy)
+        g_assert_cmpuint(report.corruptions, ==, 0);
+    disk_free(look);
+    reopen(history);
+    check_survivors(history, last->model, wishes, last->wishes, end);
+    disk_free(history->owner.disk);
+    history->owner.disk = NULL;
+    look = open_file(history->path, true);
+    g_assert_true(qcow2_check(look, history->path, false, &report, &error));
+    g_assert_cmpuint(report.corruptions, ==, 0);
+    if (history->shape->made.version != 2 && !strstr(history->shape->name, "v2"))
+        g_assert_cmpuint(report.leaks, ==, 0);
+    disk_free(look);
+}
+
+/* Answers; and takes down what was asked. */
+static void ask(struct history *history, GArray *wishes, GArray *flushes, unsigned round)
+{
+    struct wish wish = { .round = round, .calls = host.calls->len };
+    int what = g_rand_int_range(history->rand, 0, 12);
+    pick(history, &wish.at, &wish.length);
+    wish.op = what < 2   ? DISK_FLUSH
+              : what < 4 ? DISK_DISCARD
+              : what < 6 ? DISK_WRITE_ZEROES
+                         : DISK_WRITE;
+    g_array_append_val(wishes, wish);
+    if (wish.op == DISK_FLUSH) {
+        g_assert_cmpint(transfer(&history->owner, DISK_FLUSH, 0, NULL, 0), ==, 0);
+        struct flush flush = { wishes->len, host.calls->len, g_memdup2(history->model, DISK) };
+        g_array_append_val(flushes, flush);
+        return;
+    }
+    if (wish.op == DISK_WRITE)
+        fill(history->model + wish.at, wish.at, wish.length, round);
+    else if (wish.op == DISK_WRITE_ZEROES)
+        memset(history->model + wish.at, 0, wish.length);
+    memcpy(history->data, history->model + wish.at, wish.length);
+    g_assert_cmpint(transfer(&history->owner, wish.op, wish.at,
+                             wish.op == DISK_WRITE ? history->data : NULL, wish.length),
+                    ==, 0);
+    if (wish.op == DISK_DISCARD)
+        learn_discard(history, wish.at, wish.length);
+}
+
+static void power_cuts(gconstpointer data)
+{
+    const unsigned cuts = g_test_slow() ? 1000 : 12;
+    g_autofree char *path = path_of("cut.qcow2"), *below = path_of("below.raw"), *all = NULL;
+    GArray *wishes = g_array_new(false, false, sizeof(struct wish));
+    GArray *flushes = g_array_new(false, false, sizeof(struct flush));
+    struct history history = {
+        .rand = g_rand_new_with_seed(g_test_rand_int() >> 1),
+        .model = g_malloc0(DISK),
+        .data = g_malloc(DISK),
+        .path = path,
+        .below = below,
+        .shape = data,
+        .disk = DISK,
+    };
+    gsize length = 0;
+    if (!have_judge())
+        return;
+    prepare(&history);
+    g_assert_true(g_file_get_contents(path, &all, &length, NULL));
+    GByteArray *base = g_byte_array_new();
+    g_byte_array_append(base, (uint8_t *)all, (guint)length);
+    struct flush nothing = { 0, 0, g_memdup2(history.model, DISK) };
+    g_array_append_val(flushes, nothing);
+    host.calls = g_array_new(false, false, sizeof(struct host_call));
+    g_array_set_clear_func(host.calls, clear_call);
+    open_on_host(&history);
+    for (unsigned round = 1; round <= 80; round++)
+        ask(&history, wishes, flushes, round);
+    disk_free(history.owner.disk);
+    history.owner.disk = NULL;
+    for (unsigned i = 0; i < cuts; i++)
+        cut(&history, base, wishes, flushes);
+    for (guint i = 0; i < flushes->len; i++)
+        g_free(g_array_index(flushes, struct flush, i).model);
+    g_array_unref(host.calls);
+    host.calls = NULL;
+    g_array_unref(wishes);
+    g_array_unref(flushes);
+    g_byte_array_unref(base);
+    g_rand_free(history.rand);
+    g_free(history.model);
+    g_free(history.data);
+    g_unlink(path);
+    g_unlink(below);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -375,6 +657,10 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < G_N_ELEMENTS(shapes); i++) {
         g_autofree char *path = g_strconcat("/qcow2/history/", shapes[i].name, NULL);
         g_test_add_data_func(path, &shapes[i], random_history);
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(shapes); i++) {
+        g_autofree char *path = g_strconcat("/qcow2/power-cut/", shapes[i].name, NULL);
+        g_test_add_data_func(path, &shapes[i], power_cuts);
     }
     int result = g_test_run();
     g_rmdir(folder);

@@ -11,7 +11,7 @@
 #include <errno.h>
 
 enum {
-    WINDOW = 1 << 21,      /* clusters; 8 MiB of counts */
+    WINDOW = 1 << 21,      /* clusters at most; 8 MiB of counts */
     CHUNK = 64 * 1024,     /* bytes of a table */
     MAX_BITMAPS = 16 << 20 /* bytes of their directory */
 };
@@ -21,7 +21,8 @@ struct check {
     struct format_report *report;
     uint8_t *chunk;
     uint32_t *counts;
-    uint64_t base;   /* of the window */
+    uint64_t window; /* clusters */
+    uint64_t base;   /* the first of them */
     uint64_t next;   /* the first cluster behind it that something names */
     uint64_t most;   /* the cluster behind the last one that something names */
     uint64_t budget; /* bytes left; UINT64_MAX: any number */
@@ -41,15 +42,15 @@ static void refer(struct check *check, uint64_t at, uint64_t length)
 {
     unsigned bits = check->qcow2->bits;
     uint64_t end = (at + length + check->qcow2->cluster - 1) >> bits;
-    uint64_t from = MAX(at >> bits, check->base), to = MIN(end, check->base + WINDOW);
+    uint64_t from = MAX(at >> bits, check->base), to = MIN(end, check->base + check->window);
     if (!length)
         return;
     for (uint64_t i = from; i < to; i++) {
         uint32_t *count = &check->counts[i - check->base];
         *count += *count < UINT32_MAX;
     }
-    if (end > check->base + WINDOW)
-        check->next = MIN(check->next, MAX(at >> bits, check->base + WINDOW));
+    if (end > check->base + check->window)
+        check->next = MIN(check->next, MAX(at >> bits, check->base + check->window));
     check->most = MAX(check->most, end);
 }
 
@@ -191,7 +192,7 @@ static int count_all(struct check *check)
     struct qcow2 *qcow2 = check->qcow2;
     const struct qcow2_header *header = &qcow2->header;
     int error = 0;
-    memset(check->counts, 0, WINDOW * sizeof *check->counts);
+    memset(check->counts, 0, check->window * sizeof *check->counts);
     check->next = UINT64_MAX;
     refer(check, 0, qcow2->cluster);
     refer_table(check, header->l1_at, header->l1_size * 8ULL);
@@ -213,7 +214,7 @@ static int count_all(struct check *check)
 
 static uint32_t counted(const struct check *check, uint64_t cluster)
 {
-    return cluster - check->base < WINDOW ? check->counts[cluster - check->base] : 0;
+    return cluster - check->base < check->window ? check->counts[cluster - check->base] : 0;
 }
 
 /* Refcounts for which there is no block, or one that is something else too, get one. True in
@@ -229,7 +230,7 @@ static int mend_blocks(struct check *check, bool *made)
             check->report->corruptions_fixed++;
             *made = true;
         }
-    for (uint64_t k = 0; k < WINDOW; k++) {
+    for (uint64_t k = 0; k < check->window; k++) {
         size_t i = (check->base + k) >> qcow2->block_bits;
         if (!check->counts[k] || (i < qcow2->refcount_table_size && qcow2->refcount_table[i]))
             continue;
@@ -279,10 +280,10 @@ static int check_window(struct check *check)
     if (!error && made)
         error = count_all(check);
     uint64_t per_piece = 1ULL << qcow2->refs_bits;
-    for (uint64_t k = 0, n; k < WINDOW && !error; k += n) {
+    for (uint64_t k = 0, n; k < check->window && !error; k += n) {
         uint64_t cluster = check->base + k, block = cluster >> qcow2->block_bits;
         bool none = block >= qcow2->refcount_table_used || !qcow2->refcount_table[block];
-        n = MIN(per_piece - cluster % per_piece, WINDOW - k);
+        n = MIN(per_piece - cluster % per_piece, check->window - k);
         for (uint64_t i = 0; i < n && !error; i++)
             if (!none || check->counts[k + i])
                 error = compare_one(check, cluster + i);
@@ -294,7 +295,7 @@ static int check_window(struct check *check)
 static uint64_t next_window(const struct check *check)
 {
     const struct qcow2 *qcow2 = check->qcow2;
-    uint64_t end = check->base + WINDOW, next = check->next;
+    uint64_t end = check->base + check->window, next = check->next;
     for (size_t i = end >> qcow2->block_bits; i < qcow2->refcount_table_used; i++)
         if (qcow2->refcount_table[i]) {
             next = MIN(next, MAX(end, (uint64_t)i << qcow2->block_bits));
@@ -391,8 +392,13 @@ int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct form
         .budget = budget ? budget : UINT64_MAX,
         .first = true,
         .chunk = g_try_malloc(CHUNK),
-        .counts = g_try_new(uint32_t, WINDOW),
+        .window = 1024,
     };
+    while (check.window < WINDOW && check.window < qcow2->virgin)
+        check.window *= 2;
+    check.counts = g_try_new(uint32_t, check.window);
+    bool lazy = qcow2->lazy;
+    qcow2->lazy = false;
     int error = check.chunk && check.counts ? 0 : ENOMEM;
     *report = (struct format_report){
         .clusters = (qcow2->header.size + qcow2->cluster - 1) >> qcow2->bits,
@@ -412,6 +418,7 @@ int qcow2_compare(struct qcow2 *qcow2, bool repair, uint64_t budget, struct form
     if (!error && repair)
         error = qcow2_write_back(qcow2);
     report->end = check.most << qcow2->bits;
+    qcow2->lazy = lazy;
     g_free(check.chunk);
     g_free(check.counts);
     return error;

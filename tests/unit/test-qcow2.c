@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ENTRY_COPIED_ 0x8000000000000000ULL
+
 /* --- a disk and its owner ----------------------------------------------------------------------
  */
 
@@ -255,7 +257,7 @@ static void pick(struct history *history, size_t *at, size_t *length)
     static const int most[] = { 1, 4, 16, 64, 300, 2500 };
     GRand *rand = history->rand;
     int sectors = most[g_rand_int_range(rand, 0, G_N_ELEMENTS(most))];
-    *at = (size_t)g_rand_int_range(rand, 0, (int)(history->disk / 512)) * 512;
+    *at = (size_t)g_rand_int_range(rand, 0, (gint32)(history->disk / 512)) * 512;
     *length = (size_t)g_rand_int_range(rand, 1, sectors + 1) * 512;
     if (g_rand_boolean(rand))
         *at = *at / 65536 * 65536;
@@ -548,7 +550,7 @@ static void cut(struct history *history, const GByteArray *base, GArray *wishes,
     guint end = (guint)g_rand_int_range(history->rand, 0, (int)host.calls->len + 1);
     const struct flush *last = &g_array_index(flushes, struct flush, 0);
     g_autoptr(GError) error = NULL;
-    struct qcow2_report report;
+    struct format_report report;
     for (guint i = 1; i < flushes->len; i++)
         if (g_array_index(flushes, struct flush, i).calls <= end)
             last = &g_array_index(flushes, struct flush, i);
@@ -650,6 +652,435 @@ static void power_cuts(gconstpointer data)
     g_unlink(below);
 }
 
+/* --- host errors ----------------------------------------------------------------------------- */
+
+/* One call to the host fails; what the guest was told failed may be there or not, all else is. */
+static void one_failure(struct history *history, unsigned which, int error)
+{
+    g_autofree uint8_t *before = g_malloc(DISK);
+    static const uint8_t zeros[512];
+    memset(history->model, 0, DISK);
+    prepare(history);
+    open_on_host(history);
+    host.fail = which;
+    host.error = error;
+    for (unsigned round = 1; round <= 30; round++) {
+        static const enum disk_op ops[] = { DISK_WRITE, DISK_FLUSH,   DISK_WRITE,       DISK_READ,
+                                            DISK_WRITE, DISK_DISCARD, DISK_WRITE_ZEROES };
+        enum disk_op op = ops[g_rand_int_range(history->rand, 0, (int)G_N_ELEMENTS(ops))];
+        size_t at, length;
+        pick(history, &at, &length);
+        if (op == DISK_FLUSH)
+            at = length = 0;
+        memcpy(before, history->model, DISK);
+        if (op == DISK_WRITE)
+            fill(history->model + at, at, length, round);
+        if (op == DISK_WRITE_ZEROES)
+            memset(history->model + at, 0, length);
+        memcpy(history->data, history->model + at, length);
+        bool moves = op == DISK_READ || op == DISK_WRITE;
+        int failed = transfer(&history->owner, op, at, moves ? history->data : NULL, length);
+        g_assert_true(!failed || failed == EIO || failed == error);
+        if (op == DISK_READ && !failed)
+            g_assert_true(!memcmp(history->data, history->model + at, length));
+        if (op == DISK_READ || op == DISK_FLUSH)
+            continue;
+        host.fail = op == DISK_DISCARD || failed ? 0 : host.fail;
+        g_assert_cmpint(transfer(&history->owner, DISK_READ, at, history->data, length), ==, 0);
+        for (size_t i = 0; i < length; i += 512) {
+            const uint8_t *now = history->data + i;
+            bool good = !memcmp(now, history->model + at + i, 512);
+            if (failed || op == DISK_DISCARD)
+                good = good || !memcmp(now, before + at + i, 512) || !memcmp(now, zeros, 512);
+            if (!good)
+                g_error("%s: sector %zu after call %u failed", history->shape->name, (at + i) / 512,
+                        which);
+        }
+        memcpy(history->model + at, history->data, length);
+    }
+    host.fail = 0;
+    disk_free(history->owner.disk);
+    reopen(history);
+    check_read(history, 0, DISK);
+    disk_free(history->owner.disk);
+    history->owner.disk = NULL;
+    struct format_report report;
+    struct disk *look = open_file(history->path, true);
+    g_assert_true(qcow2_check(look, history->path, false, &report, NULL));
+    g_assert_cmpuint(report.corruptions, ==, 0);
+    if (!strstr(history->shape->name, "v2"))
+        g_assert_cmpuint(report.leaks, ==, 0);
+    disk_free(look);
+    g_unlink(history->path);
+}
+
+static void host_errors(gconstpointer data)
+{
+    static const int errors[] = { EIO, ENOSPC };
+    g_autofree char *path = path_of("errors.qcow2"), *below = path_of("below.raw");
+    struct history history = {
+        .rand = g_rand_new_with_seed(g_test_rand_int() >> 1),
+        .model = g_malloc0(DISK),
+        .data = g_malloc(DISK),
+        .path = path,
+        .below = below,
+        .shape = data,
+        .disk = DISK,
+    };
+    if (!have_judge())
+        return;
+    unsigned step_ = g_test_slow() ? 1 : 13;
+    for (unsigned which = 1 + g_test_rand_int() % step_ % 13; which < 120; which += step_)
+        one_failure(&history, which, errors[which / step_ % 2]);
+    g_rand_free(history.rand);
+    g_free(history.model);
+    g_free(history.data);
+    g_unlink(below);
+}
+
+/* --- snapshots ------------------------------------------------------------------------------- */
+
+static void snapshots(gconstpointer data)
+{
+    const struct shape *shape = data;
+    g_autofree char *path = path_of("snapshot.qcow2"), *below = path_of("below.raw");
+    g_autofree uint8_t *then = NULL;
+    g_autoptr(GError) error = NULL;
+    struct qcow2_info info;
+    struct history history = {
+        .rand = g_rand_new_with_seed(g_test_rand_int() >> 1),
+        .model = g_malloc0(DISK),
+        .data = g_malloc(DISK),
+        .path = path,
+        .below = below,
+        .shape = shape,
+        .disk = DISK,
+    };
+    if (!have_judge())
+        return;
+    prepare(&history);
+    for (unsigned part = 0; part < 3; part++) {
+        reopen(&history);
+        for (unsigned round = 1; round <= 100; round++)
+            step(&history, part * 1000 + round);
+        disk_free(history.owner.disk);
+        history.owner.disk = NULL;
+        judge(path);
+        if (part == 0) {
+            then = g_memdup2(history.model, DISK);
+            g_assert_cmpint(run(NULL, "qemu-img snapshot -c first %s", path), ==, 0);
+        }
+    }
+    struct disk *file = open_file(path, true);
+    g_assert_true(qcow2_get_info(file, path, &info, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(info.snapshots->len, ==, 1);
+    const struct qcow2_snapshot *snapshot =
+        &g_array_index(info.snapshots, struct qcow2_snapshot, 0);
+    g_assert_cmpstr(snapshot->name, ==, "first");
+    g_assert_cmpstr(snapshot->id, ==, "1");
+    g_assert_cmpuint(snapshot->size, ==, DISK);
+    g_array_unref(info.snapshots);
+
+    struct format_parts parts = { path, file, shape->below ? open_file(below, true) : NULL, NULL,
+                                  0 };
+    g_assert_null(qcow2_open_snapshot(&parts, "second", &error));
+    g_assert_nonnull(strstr(error->message, "no snapshot second"));
+    g_clear_error(&error);
+    struct disk *disk = qcow2_open_snapshot(&parts, "first", &error);
+    g_assert_no_error(error);
+    g_assert_true(disk->readonly);
+    own(&history.owner, disk);
+    g_assert_cmpint(transfer(&history.owner, DISK_READ, 0, history.data, DISK), ==, 0);
+    g_assert_cmpmem(history.data, DISK, then, DISK);
+    disk_free(disk);
+    g_assert_cmpint(run(NULL, "qemu-img snapshot -a first %s", path), ==, 0);
+    judge(path);
+    compare(path, then, DISK);
+    g_rand_free(history.rand);
+    g_free(history.model);
+    g_free(history.data);
+    g_unlink(path);
+    g_unlink(below);
+}
+
+/* --- other sizes -------------------------------------------------------------------------------
+ */
+
+static void sizes(gconstpointer data)
+{
+    const struct shape *shape = data;
+    g_autofree char *path = path_of("size.qcow2"), *below = path_of("below.raw");
+    static const size_t sizes_[] = { DISK + 512 * 7, 40 << 20, 2 << 20, 1024 * 1024 + 1536, DISK };
+    const size_t most = 40 << 20;
+    struct history history = {
+        .rand = g_rand_new_with_seed(g_test_rand_int() >> 1),
+        .model = g_malloc0(most),
+        .data = g_malloc(most),
+        .path = path,
+        .below = below,
+        .shape = shape,
+        .disk = DISK,
+    };
+    if (!have_judge())
+        return;
+    prepare(&history);
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes_); i++) {
+        reopen(&history);
+        for (unsigned round = 1; round <= 60; round++)
+            step(&history, i * 1000 + round);
+        disk_drain(history.owner.disk);
+        int error = qcow2_format.resize(history.owner.disk, sizes_[i]);
+        bool refused = shape->made.version == 2 && shape->below;
+        g_assert_cmpint(error, ==, refused ? ENOTSUP : 0);
+        if (!refused) {
+            if (sizes_[i] < history.disk)
+                memset(history.model + sizes_[i], 0, most - sizes_[i]);
+            history.disk = sizes_[i];
+        }
+        check_read(&history, 0, history.disk);
+        disk_free(history.owner.disk);
+        history.owner.disk = NULL;
+        judge(path);
+        compare(path, history.model, history.disk);
+    }
+    g_rand_free(history.rand);
+    g_free(history.model);
+    g_free(history.data);
+    g_unlink(path);
+    g_unlink(below);
+}
+
+/* --- damage ------------------------------------------------------------------------------------
+ */
+
+/* A small image in memory, with a change, as a file. */
+static void put_image(const char *path, size_t at, const void *change, size_t length)
+{
+    g_autofree char *all = NULL;
+    gsize size = 0;
+    g_autoptr(GError) error = NULL;
+    const struct qcow2_options options = {
+        .size = 1 << 20, .cluster = 4096, .format = "raw", .backing = "base.img"
+    };
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    g_assert_true(qcow2_create(fd, path, &options, &error));
+    g_assert_no_error(error);
+    close(fd);
+    g_assert_true(g_file_get_contents(path, &all, &size, NULL));
+    memcpy(all + at, change, length);
+    g_assert_true(g_file_set_contents(path, all, (gssize)size, NULL));
+}
+
+static uint64_t big(uint64_t value, unsigned bytes)
+{
+    return htobe64(value << (64 - 8 * bytes));
+}
+
+static void refusals(void)
+{
+    static const struct {
+        size_t at;
+        unsigned bytes;
+        uint64_t value;
+        bool readable;
+        const char *message;
+    } cases[] = {
+        { 0, 4, 0x51464900, false, "no qcow2 image" },
+        { 4, 4, 1, false, "version 1" },
+        { 4, 4, 4, false, "version 4" },
+        { 8, 8, 1 << 20, false, "backing file's name" },
+        { 16, 4, 1024, false, "backing file's name" },
+        { 20, 4, 8, false, "cluster size" },
+        { 20, 4, 22, false, "cluster size" },
+        { 20, 4, 0x80000000, false, "cluster size" },
+        { 24, 8, 0, false, "0 bytes" },
+        { 24, 8, UINT64_MAX, false, "its size" },
+        { 24, 8, 1ULL << 40, false, "its size" },
+        { 32, 4, 1, false, "encrypted qcow2 images are not supported (AES)" },
+        { 32, 4, 2, false, "(LUKS)" },
+        { 36, 4, 0, false, "L1 table" },
+        { 36, 4, UINT32_MAX, false, "L1 table" },
+        { 40, 8, 0, false, "L1 table" },
+        { 40, 8, 4097, false, "L1 table" },
+        { 40, 8, 1ULL << 62, false, "L1 table" },
+        { 48, 8, 1ULL << 40, false, "refcount table" },
+        { 56, 4, 0, false, "refcount table" },
+        { 56, 4, UINT32_MAX, false, "refcount table" },
+        { 60, 4, 1 << 20, false, "snapshot table" },
+        { 72, 8, 2, true, "hv image check --repair" },
+        { 72, 8, 4, false, "external data file" },
+        { 72, 8, 8, false, "compression type" },
+        { 72, 8, 1 << 5, false, "not supported: unknown (bit 5)" },
+        { 72, 8, 1ULL << 63, false, "(bit 63)" },
+        { 96, 4, 7, false, "refcounts" },
+        { 100, 4, 72, false, "header" },
+        { 100, 4, 8192, false, "header" },
+    };
+    g_autofree char *path = path_of("refused.qcow2");
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        uint64_t value = big(cases[i].value, cases[i].bytes);
+        g_autoptr(GError) error = NULL;
+        put_image(path, cases[i].at, &value, cases[i].bytes);
+        struct disk *disk = try_open(path, false, NULL, &error);
+        g_assert_null(disk);
+        if (!strstr(error->message, cases[i].message))
+            g_error("case %u: %s", i, error->message);
+        g_clear_error(&error);
+        disk = try_open(path, true, NULL, &error);
+        g_assert_cmpint(!disk, ==, !cases[i].readable);
+        disk_free(disk);
+    }
+    g_unlink(path);
+}
+
+/* A feature is refused by the name that the image has for it. */
+static void names_features(void)
+{
+    g_autofree char *path = path_of("feature.qcow2"), *all = NULL;
+    gsize size = 0;
+    g_autoptr(GError) error = NULL;
+    uint64_t value = big(1 << 9, 8);
+    put_image(path, 72, &value, 8);
+    g_assert_true(g_file_get_contents(path, &all, &size, NULL));
+    char *entry = memmem(all, 4096, "dirty bit", 9);
+    g_assert_nonnull(entry);
+    entry[-1] = 9;
+    memcpy(entry, "time\033travel", 11);
+    g_assert_true(g_file_set_contents(path, all, (gssize)size, NULL));
+    g_assert_null(try_open(path, true, NULL, &error));
+    g_assert_nonnull(strstr(error->message, "time?travel (bit 9)"));
+    g_unlink(path);
+}
+
+static void backing_links(void)
+{
+    g_autofree char *path = path_of("links.qcow2");
+    g_autoptr(GPtrArray) links = g_ptr_array_new_with_free_func(format_link_free);
+    g_autoptr(GError) error = NULL;
+    put_image(path, 0, "QFI", 3);
+    struct disk *file = open_file(path, true);
+    g_assert_true(qcow2_format.links(file, path, links, &error));
+    g_assert_cmpuint(links->len, ==, 1);
+    const struct format_link *link = links->pdata[0];
+    g_assert_cmpstr(link->name, ==, "base.img");
+    g_assert_cmpstr(link->format, ==, "raw");
+    g_assert_true(link->below);
+    disk_free(file);
+    g_unlink(path);
+}
+
+/* Entries are judged when they are used: that request fails, nothing is written from then on, and
+ * the image is marked. */
+static void damage_is_contained(void)
+{
+    static const uint64_t entries[] = {
+        ENTRY_COPIED_ | 0x200,          /* misaligned */
+        ENTRY_COPIED_ | 0x7fffffff0000, /* behind the end of the file */
+        0x4000000000000000 | 1ULL << 50 /* compressed, there too */
+    };
+    g_autofree char *path = path_of("damaged.qcow2"), *all = NULL;
+    uint8_t data[4096] = { 7 };
+    gsize size = 0;
+    for (unsigned i = 0; i < G_N_ELEMENTS(entries); i++) {
+        struct owner owner;
+        g_autoptr(GError) error = NULL;
+        g_clear_pointer(&all, g_free);
+        put_image(path, 0, "QFI", 3);
+        open_disk(&owner, path, false, NULL);
+        g_assert_cmpint(transfer(&owner, DISK_WRITE, 0, data, 4096), ==, 0);
+        disk_free(owner.disk);
+        g_assert_true(g_file_get_contents(path, &all, &size, NULL));
+        uint64_t l1 = 0, bad = htobe64(entries[i]);
+        memcpy(&l1, all + 40, 8);
+        memcpy(&l1, all + be64toh(l1), 8);
+        memcpy(all + (be64toh(l1) & ~ENTRY_COPIED_) + 8, &bad, 8); /* of the second cluster */
+        g_assert_true(g_file_set_contents(path, all, (gssize)size, NULL));
+
+        open_disk(&owner, path, false, NULL);
+        g_assert_cmpint(transfer(&owner, DISK_READ, 0, data, 4096), ==, 0);
+        g_assert_cmpint(data[0], ==, 7);
+        g_assert_cmpint(transfer(&owner, DISK_READ, 4096, data, 4096), ==, EIO);
+        g_assert_cmpint(transfer(&owner, DISK_WRITE, 0, data, 512), ==, EIO);
+        g_assert_cmpint(transfer(&owner, DISK_WRITE, 65536, data, 4096), ==, EIO);
+        g_assert_cmpint(transfer(&owner, DISK_READ, 0, data, 4096), ==, 0);
+        disk_free(owner.disk);
+        g_assert_null(try_open(path, false, NULL, &error));
+        g_assert_nonnull(strstr(error->message, "marked as damaged"));
+    }
+    g_unlink(path);
+}
+
+/* A refcount of 0 for what is in use must not lead to its being used twice. */
+static void tables_are_not_overwritten(void)
+{
+    g_autofree char *path = path_of("overlap.qcow2"), *all = NULL;
+    uint8_t data[4096] = { 7 };
+    struct owner owner;
+    struct format_report report;
+    uint16_t none = 0;
+    for (unsigned cluster = 0; cluster < 4; cluster++) {
+        put_image(path, 2 * 4096 + cluster * 2, &none, 2);
+        open_disk(&owner, path, false, NULL);
+        g_assert_cmpint(transfer(&owner, DISK_WRITE, 0, data, 4096), ==, EIO);
+        disk_free(owner.disk);
+        struct disk *file = open_file(path, false);
+        g_assert_true(qcow2_check(file, path, true, &report, NULL));
+        g_assert_cmpuint(report.corruptions, ==, 1);
+        g_assert_cmpuint(report.corruptions_fixed, ==, 1);
+        disk_free(file);
+        open_disk(&owner, path, false, NULL); /* not marked any more */
+        g_assert_cmpint(transfer(&owner, DISK_WRITE, 0, data, 4096), ==, 0);
+        disk_free(owner.disk);
+    }
+    g_unlink(path);
+}
+
+/* All of the refcounts lost: they are made anew. */
+static void repairs(gconstpointer data)
+{
+    const struct shape *shape = data;
+    g_autofree char *path = path_of("repair.qcow2"), *below = path_of("below.raw"), *all = NULL;
+    gsize size = 0;
+    struct format_report report;
+    g_autoptr(GError) error = NULL;
+    struct history history = {
+        .rand = g_rand_new_with_seed(g_test_rand_int() >> 1),
+        .model = g_malloc0(DISK),
+        .data = g_malloc(DISK),
+        .path = path,
+        .below = below,
+        .shape = shape,
+        .disk = DISK,
+    };
+    if (!have_judge())
+        return;
+    prepare(&history);
+    reopen(&history);
+    for (unsigned round = 1; round <= 100; round++)
+        step(&history, round);
+    disk_free(history.owner.disk);
+    history.owner.disk = NULL;
+    g_assert_true(g_file_get_contents(path, &all, &size, NULL));
+    uint64_t table = 0;
+    memcpy(&table, all + 48, 8);
+    memset(all + be64toh(table), g_rand_boolean(history.rand) ? 0 : 0x41, 64);
+    g_assert_true(g_file_set_contents(path, all, (gssize)size, NULL));
+    struct disk *file = open_file(path, false);
+    g_assert_true(qcow2_check(file, path, true, &report, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(report.corruptions, >, 0);
+    g_assert_cmpuint(report.corruptions_fixed, ==, report.corruptions);
+    disk_free(file);
+    judge(path);
+    compare(path, history.model, DISK);
+    g_rand_free(history.rand);
+    g_free(history.model);
+    g_free(history.data);
+    g_unlink(path);
+    g_unlink(below);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -662,6 +1093,27 @@ int main(int argc, char **argv)
         g_autofree char *path = g_strconcat("/qcow2/power-cut/", shapes[i].name, NULL);
         g_test_add_data_func(path, &shapes[i], power_cuts);
     }
+    static const struct {
+        const char *name;
+        GTestDataFunc run;
+    } for_all[] = {
+        { "host-errors", host_errors },
+        { "snapshots", snapshots },
+        { "sizes", sizes },
+        { "repairs", repairs },
+    };
+    for (unsigned k = 0; k < G_N_ELEMENTS(for_all); k++)
+        for (unsigned i = 0; i < G_N_ELEMENTS(shapes); i++) {
+            g_autofree char *path =
+                g_strconcat("/qcow2/", for_all[k].name, "/", shapes[i].name, NULL);
+            if (for_all[k].run != snapshots || shapes[i].made.refcount != 1)
+                g_test_add_data_func(path, &shapes[i], for_all[k].run);
+        }
+    g_test_add_func("/qcow2/refusals", refusals);
+    g_test_add_func("/qcow2/names-features", names_features);
+    g_test_add_func("/qcow2/backing-links", backing_links);
+    g_test_add_func("/qcow2/damage-is-contained", damage_is_contained);
+    g_test_add_func("/qcow2/tables-are-not-overwritten", tables_are_not_overwritten);
     int result = g_test_run();
     g_rmdir(folder);
     g_free(folder);

@@ -142,7 +142,6 @@ src/block/mapped.c:g_mutex_lock around work on its thread; the owner's, to chang
 src/block/overlay.c:g_malloc0 when it is opened
 src/block/concat.c:g_mutex_lock the owner's, to drain
 src/block/qcow2-resize.c:g_mutex_lock for tools, while nothing is in flight
-src/block/qcow2.c:g_malloc0 in hv, which asks what an image lies on
 src/block/qcow2.c:g_malloc0 runs before there is a guest
 src/block/qcow2.c:g_strdup_printf for tools only
 src/block/raw.c:g_malloc0 when it is opened

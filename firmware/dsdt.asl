@@ -259,6 +259,18 @@ DefinitionBlock ("", "DSDT", 1, "HV", "HVPC", 1)
                     })
                 }
 
+                Device (DMAC) // the pair of 8237
+                {
+                    Name (_HID, EisaId ("PNP0200"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0000, 0x0000, 0x01, 0x10)
+                        IO (Decode16, 0x0081, 0x0081, 0x01, 0x0F)
+                        IO (Decode16, 0x00C0, 0x00C0, 0x01, 0x20)
+                        DMA (Compatibility, NotBusMaster, Transfer8) { 4 }
+                    })
+                }
+
                 Device (PIT) // 8254
                 {
                     Name (_HID, EisaId ("PNP0100"))

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "block/disk.h"
+#include "block/floppy.h"
 #include "block/format.h"
 
 #include <errno.h>
@@ -89,6 +90,36 @@ static bool probe_cd(int fd, struct image_info *info)
     return true;
 }
 
+static uint32_t get_le32(const uint8_t *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* A master boot record, not a boot sector of a floppy, whose code may lie where the table would be:
+ * four entries that make sense, one of them at least in use. */
+static bool has_partitions(const uint8_t *head, uint64_t sectors)
+{
+    enum { TABLE = 446, ENTRY = 16, ENTRIES = 4, ACTIVE = 0x80, TYPE = 4, FIRST = 8, COUNT = 12 };
+    unsigned used = 0;
+    for (const uint8_t *e = head + TABLE; e < head + TABLE + ENTRIES * ENTRY; e += ENTRY) {
+        uint64_t first = get_le32(e + FIRST), count = get_le32(e + COUNT);
+        if (e[0] & ~ACTIVE || (e[TYPE] && (!first || !count || first + count > sectors)))
+            return false;
+        used += e[TYPE] != 0;
+    }
+    return used;
+}
+
+static bool probe_floppy(const uint8_t *head, bool signature, struct image_info *info)
+{
+    if (info->device || !floppy_format(info->size) ||
+        (signature && has_partitions(head, info->size / SECTOR_SIZE)))
+        return false;
+    set(info, IMAGE_FLOPPY, "a floppy image", NULL);
+    info->bootable = signature;
+    return true;
+}
+
 static void probe_content(int fd, struct image_info *info)
 {
     uint8_t head[HEAD], footer[VHD_FOOTER];
@@ -114,6 +145,8 @@ static void probe_content(int fd, struct image_info *info)
     if (probe_cd(fd, info))
         return;
     bool gpt = has(head, n, 512, "EFI PART", 8), mbr = has(head, n, 510, "\x55\xaa", 2);
+    if (!gpt && !is_text(head, n) && probe_floppy(head, mbr, info))
+        return;
     if (gpt || mbr) {
         set(info, IMAGE_DISK, gpt ? "a disk with a GPT" : "a disk with a boot sector", NULL);
         info->bootable = true;

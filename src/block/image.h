@@ -12,6 +12,7 @@ enum image_kind {
     IMAGE_BLANK,   /* a disk without a boot sector */
     IMAGE_DISK,    /* a disk with a boot sector or a partition table */
     IMAGE_CD,      /* ISO 9660 or UDF, hybrid images included */
+    IMAGE_FLOPPY,  /* as large as a PC floppy, and no disk with partitions */
     IMAGE_KERNEL,  /* a Linux kernel or an ELF file: not a disk */
     IMAGE_FOREIGN, /* a disk in a format that hv does not know, or packed: not usable as it is */
     IMAGE_OTHER,   /* no disk at all: empty, a directory, text, too small */

@@ -27,6 +27,7 @@ enum {
 /* 6.4.2 and 6.4.3: resource descriptors. */
 enum {
     IRQ_NO_FLAGS = 0x22,
+    DMA = 0x2a,
     IO_PORT = 0x47,
     END_TAG = 0x79,
     MEMORY32_FIXED = 0x86,
@@ -186,6 +187,13 @@ void aml_irq(GByteArray *out, unsigned irq)
 {
     put(out, IRQ_NO_FLAGS, 1);
     put(out, UINT64_C(1) << irq, 2);
+}
+
+void aml_dma8(GByteArray *out, unsigned channel)
+{
+    put(out, DMA, 1);
+    put(out, UINT64_C(1) << channel, 1);
+    put(out, 0, 1); /* compatible timing */
 }
 
 void aml_memory32(GByteArray *out, uint32_t base, uint32_t size)

@@ -160,9 +160,11 @@ static void enable(struct assign *a, unsigned devfn)
     pci_config_write(a->bus, devfn, PCI_COMMAND, 2, command);
 }
 
+enum { DMA_MASK = 0xd4, DMA_MODE = 0xd6, DMA_CASCADE = 0xc0 };
+
 static void set_chipset(struct assign *a, struct bus *bus, struct bus_reader *reader, uint64_t ecam)
 {
-    uint8_t level[2] = { 0, 0 };
+    uint8_t level[2] = { 0, 0 }, cascade = DMA_CASCADE, open = 0;
     for (unsigned i = 0; i < G_N_ELEMENTS(pirq_lines); i++) {
         pci_config_write(a->bus, LPC, LPC_PIRQA_ROUT + i, 1, pirq_lines[i]);
         pci_config_write(a->bus, LPC, LPC_PIRQE_ROUT + i, 1, pirq_lines[i]);
@@ -170,6 +172,8 @@ static void set_chipset(struct assign *a, struct bus *bus, struct bus_reader *re
     }
     bus_out(bus, reader, ELCR, &level[0], 1);
     bus_out(bus, reader, ELCR + 1, &level[1], 1);
+    bus_out(bus, reader, DMA_MODE, &cascade, 1); /* channels 0 to 3 go through channel 4 */
+    bus_out(bus, reader, DMA_MASK, &open, 1);
     write32(a, LPC, LPC_PMBASE, PM_BASE | 1);
     pci_config_write(a->bus, LPC, LPC_ACPI_CNTL, 1, ACPI_ENABLE);
     write32(a, LPC, LPC_RCBA, RCBA_BASE | 1);

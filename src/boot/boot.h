@@ -25,7 +25,7 @@ struct boot_config {
     const uint32_t *apic_ids;  /* of each CPU, below 255; NULL: its number */
     unsigned cores, threads;   /* of a socket, of a core; 0: all CPUs are cores of one socket */
     unsigned serials;          /* COM1 to at most COM4 */
-    bool hpet, pvpanic;
+    bool hpet, pvpanic, floppy;
     bool smbios3;                    /* the 64-bit entry point, which UEFI firmware takes */
     bool boot_menu;                  /* "Press ESC for boot menu" */
     unsigned boot_menu_wait;         /* ms; 0: the firmware's own 2.5 s */

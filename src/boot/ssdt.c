@@ -1,5 +1,5 @@
 /* What ACPI tells of the machine that depends on its settings: the windows of the PCI bus, CPUs,
- * serial ports, the HPET, pvpanic. The rest is firmware/dsdt.asl. */
+ * serial ports, the HPET, pvpanic, the floppy controller. The rest is firmware/dsdt.asl. */
 #include "boot/aml.h"
 #include "boot/boot.h"
 
@@ -99,6 +99,20 @@ static void add_pvpanic(GByteArray *out)
     aml_close(out, device);
 }
 
+static void add_floppy(GByteArray *out)
+{
+    enum { PORTS = 0x3f2, RATE = 0x3f7, IRQ = 6, CHANNEL = 2 };
+    size_t device = aml_device(out, "FDC0");
+    aml_name_eisaid(out, "_HID", "PNP0700");
+    size_t crs = aml_crs(out);
+    aml_io(out, PORTS, 4);
+    aml_io(out, RATE, 1);
+    aml_irq(out, IRQ);
+    aml_dma8(out, CHANNEL);
+    aml_crs_close(out, crs);
+    aml_close(out, device);
+}
+
 void boot_ssdt(GByteArray *out, const struct boot_config *config)
 {
     add_pci_windows(out, config);
@@ -112,5 +126,7 @@ void boot_ssdt(GByteArray *out, const struct boot_config *config)
     add_serials(out, config->serials);
     if (config->pvpanic)
         add_pvpanic(out);
+    if (config->floppy)
+        add_floppy(out);
     aml_close(out, scope);
 }

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fds.h"
 #include "block/chain.h"
+#include "block/floppy.h"
 #include "block/format.h"
 #include "block/image.h"
 #include "cli/cli.h"
@@ -241,6 +242,23 @@ static bool open_drive(struct launch *launch, const struct drive *drive, GError 
     return true;
 }
 
+/* Floppies have a few sizes only; "none" is a drive without one. */
+static bool open_floppy(struct launch *launch, const struct drive *drive, GError **error)
+{
+    struct stat info;
+    if (!strcmp(drive->file, "none")) {
+        json_array_append_new(launch->disks, json_pack("{s:s}", "bus", drive->bus));
+        return true;
+    }
+    if (stat(drive->file, &info) == 0 && S_ISREG(info.st_mode) &&
+        !floppy_format((uint64_t)info.st_size))
+        return hv_fail(error, HV_USAGE,
+                       "--floppy %s: %lld bytes: floppies have 160, 180, 320, 360, 720, 1200, "
+                       "1440, 1680, 1722 or 2880 KiB; --disk takes any size",
+                       drive->file, (long long)info.st_size);
+    return open_drive(launch, drive, error);
+}
+
 /* Disks come first on the controller's ports, then CDs; a machine without a CD has an empty drive,
  * if there is a port for it. */
 static bool open_drives(struct launch *launch, GError **error)
@@ -250,7 +268,10 @@ static bool open_drives(struct launch *launch, GError **error)
     unsigned ports = config->cdroms->len;
     for (guint i = 0; i < config->disks->len; i++)
         ports += !strcmp(((struct drive *)g_ptr_array_index(config->disks, i))->bus, ahci);
-    if (ports > AHCI_PORTS || config->disks->len + config->cdroms->len > DRIVES_MAX)
+    guint drives = config->disks->len + config->cdroms->len + config->floppies->len;
+    if (config->floppies->len > FLOPPY_DRIVES)
+        return hv_fail(error, HV_USAGE, "--floppy: at most %d are possible", FLOPPY_DRIVES);
+    if (ports > AHCI_PORTS || drives > DRIVES_MAX)
         return hv_fail(error, HV_USAGE,
                        "at most %d disks and CDs are possible on AHCI, and %d in all", AHCI_PORTS,
                        DRIVES_MAX);
@@ -260,7 +281,10 @@ static bool open_drives(struct launch *launch, GError **error)
     for (guint i = 0; i < config->cdroms->len; i++)
         if (!open_drive(launch, g_ptr_array_index(config->cdroms, i), error))
             return false;
-    if (!config->cdroms->len && ports < AHCI_PORTS)
+    for (guint i = 0; i < config->floppies->len; i++)
+        if (!open_floppy(launch, g_ptr_array_index(config->floppies, i), error))
+            return false;
+    if (!config->cdroms->len && ports < AHCI_PORTS && drives < DRIVES_MAX)
         json_array_append_new(launch->disks, json_pack("{s:s, s:b}", "bus", ahci, "cd", 1));
     return true;
 }

@@ -125,27 +125,50 @@ int verb_info(int argc, char **argv)
     return HV_OK;
 }
 
+/* hv eject [NAME] [cd|fd]; a single word is a machine that runs, or a drive. */
 int verb_eject(int argc, char **argv)
 {
-    const char *name = NULL;
-    int status = only_name("eject", argc, argv, no_flags, &name);
-    return status >= 0 ? status : call(name, "eject", NULL, false);
+    int left = cli_flags("eject", argc, argv, no_flags);
+    if (left < 0)
+        return left == -2 ? HV_OK : HV_USAGE;
+    g_autofree char *machines = left == 1 ? machines_dir(NULL) : NULL;
+    const char *last = left ? argv[left - 1] : NULL;
+    bool drive = last && (!strcmp(last, "cd") || !strcmp(last, "fd")) &&
+                 !(machines && machine_runs(machines, last));
+    if (left > 2 || (left == 2 && !drive))
+        return cli_usage("eject", "at most a NAME, and cd or fd, are wanted");
+    return call(left == 2 || !drive ? (left ? argv[0] : NULL) : NULL, "eject",
+                json_pack("{s:s}", "drive", drive ? last : "cd"), false);
+}
+
+static int set_medium(const char *name, const char *key, const char *file, bool readonly)
+{
+    if (!strcmp(file, "none"))
+        return call(name, "set", json_pack("{s:n}", key), false);
+    GError *error = NULL;
+    g_autofree char *machines = machines_dir(&error);
+    const struct chain_rules rules = { .readonly = readonly, .machines = machines };
+    g_autoptr(image_chain) chain = machines ? chain_open(file, &rules, &error) : NULL;
+    if (chain && chain->format != &raw_format)
+        hv_fail(&error, HV_USAGE, "%s is %s: a CD or floppy is a raw image", file,
+                chain->format->what);
+    if (error)
+        return cli_fail(error);
+    g_autofree char *shown = launch_shown_name(file);
+    return call_with(name, "set", json_pack("{s:s}", key, shown), chain->fd, false);
 }
 
 static int set_cd(const char *name, const char *file)
 {
-    if (!strcmp(file, "none"))
-        return call(name, "set", json_pack("{s:n}", "cd"), false);
-    GError *error = NULL;
-    g_autofree char *machines = machines_dir(&error);
-    const struct chain_rules rules = { .readonly = true, .machines = machines };
-    g_autoptr(image_chain) chain = machines ? chain_open(file, &rules, &error) : NULL;
-    if (chain && chain->format != &raw_format)
-        hv_fail(&error, HV_USAGE, "%s is %s: a CD is a raw image", file, chain->format->what);
-    if (error)
-        return cli_fail(error);
-    g_autofree char *shown = launch_shown_name(file);
-    return call_with(name, "set", json_pack("{s:s}", "cd", shown), chain->fd, false);
+    return set_medium(name, "cd", file, true);
+}
+
+/* FILE[,readonly]: with its tab closed. */
+static int set_fd(const char *name, const char *value)
+{
+    bool readonly = g_str_has_suffix(value, ",readonly");
+    g_autofree char *file = g_strndup(value, strlen(value) - (readonly ? strlen(",readonly") : 0));
+    return set_medium(name, "fd", file, readonly);
 }
 
 static int set_memory(const char *name, const char *value)
@@ -193,8 +216,8 @@ int verb_set(int argc, char **argv)
         const char *key;
         int (*set)(const char *name, const char *value);
     } things[] = {
-        { "cd", set_cd },      { "memory", set_memory }, { "net", set_net },
-        { "port+", add_port }, { "port-", remove_port },
+        { "cd", set_cd },   { "fd", set_fd },      { "memory", set_memory },
+        { "net", set_net }, { "port+", add_port }, { "port-", remove_port },
     };
     const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     int left = cli_flags("set", argc, argv, no_flags);

@@ -8,16 +8,17 @@
 #include <string.h>
 
 const struct verb verbs[] = {
-    { "run", "IMAGE [options]", "boot a disk, a CD image or a kernel in a window", verb_run },
+    { "run", "IMAGE [options]", "boot a disk, CD or floppy image or a kernel in a window",
+      verb_run },
     { "list", "", "the machines that run", verb_list },
     { "info", "[NAME]", "everything about a machine, as JSON", verb_info },
     { "open", "[NAME]", "a window on a machine that runs", verb_open },
     { "stop", "[NAME] [--kill|--reset|--pause|--resume]", "press the power button", verb_stop },
     { "screen", "[NAME] --text|--png FILE|--wait REGEX", "what its screen shows", verb_screen },
     { "send", "[NAME] key CTRL+ALT+DEL | text 'TEXT'", "type on its keyboard", verb_send },
-    { "set", "[NAME] cd=FILE|none, memory=SIZE, net=on|off, port+=RULE, port-=RULE",
-      "change CD, memory, cable or published ports", verb_set },
-    { "eject", "[NAME]", "take the CD out", verb_eject },
+    { "set", "[NAME] cd=FILE|none, fd=FILE|none, memory=SIZE, net=on|off, port+=RULE, port-=RULE",
+      "change CD, floppy, memory, cable or published ports", verb_set },
+    { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },
     { "image", "info|create|convert|resize|map ...", "disk images: hv image --help", verb_image },

@@ -52,8 +52,8 @@ static bool check_name(const char *name, GError **error)
                          "--name %s: up to 40 letters, digits, dots and dashes are possible", name);
 }
 
-/* Is the image a disk, a CD or a kernel? A CD becomes the first CD, anything else the first disk.
- */
+/* Is the image a disk, a CD, a floppy or a kernel? A CD becomes the first CD, a floppy the first
+ * floppy, anything else the first disk. */
 static bool resolve_image(struct config *config, GError **error)
 {
     struct image_info info;
@@ -68,13 +68,15 @@ static bool resolve_image(struct config *config, GError **error)
     }
     if (!ok || !image_usable(&info, config->image, error))
         return false;
-    bool cd = info.kind == IMAGE_CD;
+    bool cd = info.kind == IMAGE_CD, floppy = info.kind == IMAGE_FLOPPY;
     struct drive *drive = drive_new(config->image, cd);
-    drive->bus = cd ? g_strdup(drive_bus_names[DRIVE_AHCI]) : NULL;
+    drive->bus = g_strdup(cd       ? drive_bus_names[DRIVE_AHCI]
+                          : floppy ? drive_bus_names[DRIVE_FLOPPY]
+                                   : NULL);
     drive->readonly = cd;
-    g_ptr_array_insert(cd ? config->cdroms : config->disks, 0, drive);
-    if (cd && !config->boot)
-        config->boot = g_strdup("cd,disk");
+    g_ptr_array_insert(cd ? config->cdroms : floppy ? config->floppies : config->disks, 0, drive);
+    if (!config->boot)
+        config->boot = g_strdup(cd ? "cd,disk" : floppy ? "floppy,disk,cd" : NULL);
     return true;
 }
 
@@ -88,12 +90,13 @@ static bool check_boot(const struct config *config, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(config->boot, ",", -1);
     if (!words[0])
-        return hv_fail(error, HV_USAGE, "--boot: a list of disk, cd and net is wanted");
+        return hv_fail(error, HV_USAGE, "--boot: a list of disk, cd, floppy and net is wanted");
     for (char **word = words; *word; word++)
-        if (strcmp(*word, "disk") && strcmp(*word, "cd") && strcmp(*word, "net"))
+        if (strcmp(*word, "disk") && strcmp(*word, "cd") && strcmp(*word, "floppy") &&
+            strcmp(*word, "net"))
             return hv_fail(error, HV_USAGE,
-                           "--boot %s: \"%s\": a list of disk, cd and net is wanted", config->boot,
-                           *word);
+                           "--boot %s: \"%s\": a list of disk, cd, floppy and net is wanted",
+                           config->boot, *word);
     return true;
 }
 
@@ -162,7 +165,7 @@ bool launch_resolve(struct config *config, GError **error)
     if (!config->cpu)
         config->cpu = g_strdup("host");
     if (!config->boot)
-        config->boot = g_strdup("disk,cd");
+        config->boot = g_strdup(config->floppies->len ? "disk,cd,floppy" : "disk,cd");
     if (!config->firmware)
         config->firmware = g_strdup("bios");
     if (!config->serial)

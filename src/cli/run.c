@@ -18,7 +18,9 @@ static void print_help(void)
 {
     printf("usage: hv run IMAGE [options]\n"
            "       hv run --kernel FILE [options]\n"
-           "       Boots a disk image, a block device, a CD image (ISO) or a kernel in a window.\n"
+           "       Boots a disk image, a block device, a CD image (ISO), a floppy image or a "
+           "kernel in a\n"
+           "       window.\n"
            "\n");
     for (const struct setting *s = config_settings; s->name; s++) {
         g_autofree char *left =

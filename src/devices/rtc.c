@@ -8,7 +8,8 @@
  * enabled and not flagged yet: no periodic ticks come before the guest has read register C.
  *
  * A battery keeps the time and the RAM: they come from the host when the machine is made, and stay
- * over a reset. The sizes of the memory are written at each reset, as firmware would. */
+ * over a reset. The sizes of the memory and the
+ * equipment are written at each reset, as firmware would. */
 #include "bus/device.h"
 
 enum { PORT = 0x70, BANK_SIZE = 128, NMI_OFF = 0x80 };
@@ -29,6 +30,8 @@ enum {
     B = 0x0b,
     C = 0x0c,
     D = 0x0d,
+    FLOPPIES = 0x10, /* kinds of the first (high) and second drive */
+    EQUIPMENT = 0x14,
     BASE_MEMORY = 0x15,     /* KiB below 640 KiB */
     EXTENDED_MEMORY = 0x17, /* KiB above 1 MiB, also at 0x30 */
     SUM_FIRST = 0x10,
@@ -62,6 +65,7 @@ struct rtc_regs {
 struct rtc {
     struct device dev;
     struct irq *irq;
+    uint64_t floppies; /* byte 0x10 */
     struct timer timer;
     struct rtc_regs regs;
 };
@@ -376,6 +380,16 @@ static void put_number(struct rtc *rtc, unsigned at, uint64_t value, unsigned by
         rtc->regs.ram[at + i] = (uint8_t)(value >> 8 * i);
 }
 
+/* As INT 11h knows it: bit 0 says that there are floppy drives, bits 7:6 one less than how many. */
+static void put_equipment(struct rtc *rtc)
+{
+    enum { FLOPPY = 1 << 0, COPROCESSOR = 1 << 1, MOUSE = 1 << 2, SECOND = 1 << 6 };
+    unsigned first = (unsigned)rtc->floppies & 0xf0, second = (unsigned)rtc->floppies & 0x0f;
+    rtc->regs.ram[FLOPPIES] = (uint8_t)rtc->floppies;
+    rtc->regs.ram[EQUIPMENT] = (uint8_t)(COPROCESSOR | MOUSE | (first || second ? FLOPPY : 0) |
+                                         (first && second ? SECOND : 0));
+}
+
 static void put_memory(struct rtc *rtc)
 {
     const struct guest *guest = rtc->dev.board->guest;
@@ -417,6 +431,7 @@ static void rtc_reset(struct device *dev)
     rtc->regs.index = 0;
     rtc->regs.extended_index = 0;
     rtc->regs.nmi_off = false;
+    put_equipment(rtc);
     put_memory(rtc);
     update(rtc);
 }
@@ -448,6 +463,12 @@ const struct device_class rtc_class = {
         (const struct region[]){
             { REGION_PORTS, PORT, 4, W8, rtc_read, rtc_write },
             { .kind = REGION_END },
+        },
+    .options =
+        (const struct option[]){
+            { "floppies", "the kinds of the floppy drives, as in byte 0x10", OPTION_UINT,
+              offsetof(struct rtc, floppies), "0", 0, UINT8_MAX },
+            { .name = NULL },
         },
     .plugs =
         (const struct plug[]){

@@ -9,7 +9,7 @@
 
 #define AT(m) offsetof(struct config, m)
 
-const char *const drive_bus_names[] = { "ahci", "virtio", "nvme", NULL };
+const char *const drive_bus_names[] = { "ahci", "virtio", "nvme", "floppy", NULL };
 
 const struct setting config_settings[] = {
     { "memory", 'm', SETTING_SIZE, AT(memory), "SIZE",
@@ -22,7 +22,10 @@ const struct setting config_settings[] = {
       "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,readonly][,OPTION=VALUE]...",
       "another hard disk (repeatable; hv devices lists options of virtio-blk and nvme)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
-    { "boot", 0, SETTING_STRING, AT(boot), "disk,cd,net", "what to boot from, in this order" },
+    { "floppy", 0, SETTING_DRIVE, AT(floppies), "FILE[,format=raw][,readonly]|none",
+      "a floppy drive, or two (none: without a floppy in it)" },
+    { "boot", 0, SETTING_STRING, AT(boot), "disk,cd,floppy,net",
+      "what to boot from, in this order" },
     { "firmware", 0, SETTING_STRING, AT(firmware), "bios|FILE", "the firmware (SeaBIOS)" },
     { "kernel", 0, SETTING_STRING, AT(kernel), "FILE",
       "a kernel to start without firmware (Linux, ELF with PVH)" },
@@ -81,6 +84,7 @@ struct config *config_new(void)
     struct config *config = g_new0(struct config, 1);
     config->disks = g_ptr_array_new_with_free_func(drive_free);
     config->cdroms = g_ptr_array_new_with_free_func(drive_free);
+    config->floppies = g_ptr_array_new_with_free_func(drive_free);
     config->devices = g_ptr_array_new_with_free_func(g_free);
     config->initrds = g_ptr_array_new_with_free_func(g_free);
     config->publish = g_ptr_array_new_with_free_func(g_free);
@@ -97,6 +101,7 @@ void config_free(struct config *config)
     g_free(config->image);
     g_ptr_array_unref(config->disks);
     g_ptr_array_unref(config->cdroms);
+    g_ptr_array_unref(config->floppies);
     g_ptr_array_unref(config->devices);
     g_ptr_array_unref(config->initrds);
     g_ptr_array_unref(config->publish);
@@ -157,6 +162,11 @@ void config_add_option(char **options, const char *word)
     *options = all;
 }
 
+static bool is_floppy(const struct drive *drive)
+{
+    return drive->bus && !strcmp(drive->bus, drive_bus_names[DRIVE_FLOPPY]);
+}
+
 static bool drive_option(const char *option, struct drive *drive, const char *word, GError **error)
 {
     static const char *const known[] = { "backing", "bus", "format", "readonly", NULL };
@@ -169,11 +179,16 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         return true;
     }
     if (!strcmp(key, "bus")) {
-        const char *ahci = drive_bus_names[DRIVE_AHCI];
+        bool floppy = is_floppy(drive), fixed = drive->cd || floppy;
+        if (equals && !fixed && !strcmp(equals + 1, drive_bus_names[DRIVE_FLOPPY]))
+            return hv_fail(error, HV_USAGE, "--%s: %s: for a floppy drive there is --floppy FILE",
+                           option, word);
         if (!equals || !g_strv_contains(drive_bus_names, equals + 1) ||
-            (drive->cd && strcmp(equals + 1, ahci)))
+            (fixed && strcmp(equals + 1, drive->bus)))
             return hv_fail(error, HV_USAGE, "--%s: %s: %s is what there is", option, word,
-                           drive->cd ? "\"ahci\"" : "\"ahci\", \"virtio\" or \"nvme\"");
+                           drive->cd ? "\"ahci\""
+                           : floppy  ? "\"floppy\""
+                                     : "\"ahci\", \"virtio\" or \"nvme\"");
         g_free(drive->bus);
         drive->bus = g_strdup(equals + 1);
         return true;
@@ -194,7 +209,7 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         return true;
     }
     const char *near = hv_nearest(key, known);
-    if (equals && *key && !near && !drive->cd) { /* its controller's: pc.c */
+    if (equals && *key && !near && !drive->cd && !is_floppy(drive)) { /* its controller's: pc.c */
         config_add_option(&drive->options, word);
         return true;
     }
@@ -202,13 +217,12 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
                    near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-static bool add_drive(const char *option, GPtrArray *drives, const char *value, bool cd,
-                      GError **error)
+static bool add_drive(const char *option, GPtrArray *drives, const char *value, const char *bus,
+                      bool cd, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(value, ",", -1);
     struct drive *drive = drive_new(words[0] ? words[0] : "", cd);
-    /* Of a disk: what the guest has drivers for. */
-    drive->bus = cd ? g_strdup(drive_bus_names[DRIVE_AHCI]) : NULL;
+    drive->bus = g_strdup(bus); /* of a disk: what the guest has drivers for */
     drive->readonly = cd;
     g_ptr_array_add(drives, drive);
     for (char **word = words[0] ? words + 1 : words; *word; word++)
@@ -231,7 +245,11 @@ bool config_set(struct config *config, const struct setting *s, const char *valu
     case SETTING_BOOL:
         return set_bool(s, value, at, error);
     case SETTING_DRIVE:
-        return add_drive(s->name, *(GPtrArray **)at, value, at == &config->cdroms, error);
+        return add_drive(s->name, *(GPtrArray **)at, value,
+                         at == &config->cdroms     ? drive_bus_names[DRIVE_AHCI]
+                         : at == &config->floppies ? drive_bus_names[DRIVE_FLOPPY]
+                                                   : NULL,
+                         at == &config->cdroms, error);
     case SETTING_LIST:
         g_ptr_array_add(*(GPtrArray **)at, g_strdup(value));
         return true;

@@ -6,14 +6,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a drive can be at, and how many there can be: in all, and on the chipset's controller. */
-enum drive_bus { DRIVE_AHCI, DRIVE_VIRTIO, DRIVE_NVME, DRIVE_BUSES };
+/* What a drive can be at, and how many there can be: in all, on the chipset's controller, and
+ * on that of floppy drives. */
+enum drive_bus { DRIVE_AHCI, DRIVE_VIRTIO, DRIVE_NVME, DRIVE_FLOPPY, DRIVE_BUSES };
 extern const char
     *const drive_bus_names[DRIVE_BUSES + 1]; /* as users write them; NULL-terminated */
-enum { DRIVES_MAX = 16, AHCI_PORTS = 6 };
+enum { DRIVES_MAX = 16, AHCI_PORTS = 6, FLOPPY_DRIVES = 2 };
 
 /* A drive as the user asked for it: FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE]...
- * [,readonly][,OPTION=VALUE]... */
+ * [,readonly][,OPTION=VALUE]...; a floppy drive without a floppy has the file "none". */
 struct drive {
     char *file;
     char *bus;          /* of drive_bus_names; NULL: not yet decided */
@@ -32,7 +33,7 @@ struct config {
     uint64_t cpus;
     char *cpu;        /* host,-feature,... */
     GPtrArray *disks; /* struct drive */
-    GPtrArray *cdroms;
+    GPtrArray *cdroms, *floppies;
     char *boot;         /* disk,cd */
     char *firmware;     /* "bios" or a file */
     char *kernel;       /* started without firmware; NULL: the firmware boots */

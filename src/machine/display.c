@@ -260,7 +260,7 @@ static gboolean act(void *data)
         machine_resume(machine);
         break;
     case ACTION_EJECT:
-        machine_eject(machine, NULL);
+        machine_eject(machine, MEDIUM_CD, NULL);
         break;
     }
     return G_SOURCE_REMOVE;

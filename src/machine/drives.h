@@ -1,22 +1,24 @@
 /* The machine's drives: which disk is at which controller, and what is done with all of them.
  *
- * The table is made before the machine starts; only a CD drive's disk changes later, on the
- * machine's thread, under the lock (drives_activity may be called from any thread). */
+ * The table is made before the machine starts; only the disk of a CD or floppy drive changes later,
+ * on the machine's thread, under the lock (drives_activity may be called from any thread). */
 #pragma once
 #include "block/disk.h"
+#include "block/floppy.h"
 #include "bus/device.h"
 #include "machine/config.h"
 
 #include <stdatomic.h>
 
 struct machine_drive {
-    struct disk *disk; /* NULL: a CD drive without a CD */
+    struct disk *disk; /* NULL: a CD or floppy drive without one */
     enum drive_bus bus;
     bool is_cd;
     const char *options; /* of its controller, as struct drive has them */
     /* pc_build says whose drive it is, and which of that device's. */
     struct device *device;
     unsigned index;
+    enum floppy_drive floppy; /* the kind of a floppy drive */
 };
 
 struct drives {
@@ -38,8 +40,8 @@ struct machine_drive *drives_find(struct drives *drives, const struct device *de
 struct machine_drive *drives_cd(struct drives *drives, bool full);
 /* The guest opened the tray of drive `index` of dev. With the device's lock held. */
 void drives_note_ejected(struct drives *drives, const struct device *dev, unsigned index);
-/* Another medium (NULL: none) for a CD drive, and the end of the old one. The drive forgets it
- * first: a guest that opened the tray may have closed it again. */
+/* Another medium (NULL: none) for a CD or floppy drive, and the end of the old one. The drive
+ * forgets it first: a guest that opened the tray may have closed it again. */
 void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk);
 /* Writes the identities of all disks to fd (block/image.h). */
 void drives_write_list(const struct drives *drives, int fd);

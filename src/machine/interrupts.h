@@ -3,8 +3,8 @@
  *
  * Any thread; the lock is a leaf. The routes of all lines and of the I/O APIC are one table in the
  * kernel, which costs it a grace period to change: lines only note a new route, and the next
- * message through any of them commits all. While the kernel refuses the table, messages are sent one
- * by one. */
+ * message through any of them commits all. While the kernel refuses the table, messages are sent
+ * one by one. */
 #pragma once
 #include "base/log.h"
 #include "bus/device.h"

@@ -448,21 +448,40 @@ static void change_medium(struct machine *m, struct machine_drive *drive, struct
     drives_write_list(m->files.drives, m->files.images);
 }
 
-bool machine_eject(struct machine *m, GError **error)
+/* The first drive of the kind, or the first with a medium in it; NULL when there is none. */
+static struct machine_drive *drive_for(struct machine *m, enum medium kind, bool full)
 {
-    struct machine_drive *drive = drives_cd(m->files.drives, true);
+    for (unsigned i = 0; i < m->files.drives->count; i++) {
+        struct machine_drive *drive = &m->files.drives->drive[i];
+        bool fits = kind == MEDIUM_CD ? drive->is_cd : drive->bus == DRIVE_FLOPPY;
+        if (fits && (drive->disk || !full))
+            return drive;
+    }
+    return NULL;
+}
+
+bool machine_eject(struct machine *m, enum medium kind, GError **error)
+{
+    struct machine_drive *drive = drive_for(m, kind, true);
     if (!drive)
-        return hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
+        return hv_fail(error, HV_WRONG_STATE,
+                       kind == MEDIUM_CD ? "no CD is in a drive" : "no floppy is in a drive");
     change_medium(m, drive, NULL);
-    tell(m, "eject", "");
+    tell(m, "eject", kind == MEDIUM_CD ? "" : "floppy");
     return true;
 }
 
-bool machine_insert(struct machine *m, struct disk *disk, GError **error)
+bool machine_insert(struct machine *m, enum medium kind, struct disk *disk, GError **error)
 {
-    struct machine_drive *drive = drives_cd(m->files.drives, false);
+    struct machine_drive *drive = drive_for(m, kind, false);
+    const struct floppy_format *format = floppy_format(disk->size);
     if (!drive)
-        return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
+        return hv_fail(error, HV_WRONG_STATE,
+                       kind == MEDIUM_CD ? "it has no CD drive" : "it has no floppy drive");
+    if (kind == MEDIUM_FLOPPY && (!format || !floppy_fits(drive->floppy, format)))
+        return hv_fail(error, HV_WRONG_STATE, "%s does not fit into the drive (%s)", disk->name,
+                       floppy_drive_name(drive->floppy));
+    disk_set_full(disk, disk_is_full, m);
     change_medium(m, drive, disk);
     tell(m, "insert", disk->name);
     return true;

@@ -69,11 +69,12 @@ struct board *machine_board(struct machine *machine);
 /* Where the display device says that its picture changed. Before machine_start. */
 void machine_set_screen(struct machine *machine, struct screen *screen);
 
-/* Takes the medium out of the first CD drive that has one. */
-bool machine_eject(struct machine *machine, GError **error);
-/* Puts a read-only disk into the first CD drive, in place of what is there. It is the machine's
- * from then on; on failure it stays the caller's. */
-bool machine_insert(struct machine *machine, struct disk *disk, GError **error);
+enum medium { MEDIUM_CD, MEDIUM_FLOPPY };
+/* Takes the medium out of the first drive of the kind that has one. */
+bool machine_eject(struct machine *machine, enum medium kind, GError **error);
+/* Puts a disk (a CD: read-only) into the first drive of the kind, in place of what is there. It is
+ * the machine's from then on; on failure it stays the caller's. */
+bool machine_insert(struct machine *machine, enum medium kind, struct disk *disk, GError **error);
 
 /* The cable of the network card goes in or out. */
 bool machine_set_cable(struct machine *machine, bool in, GError **error);

@@ -170,7 +170,7 @@ static bool open_drives(struct drives *to, const struct files *files, bool throw
         drive->is_cd = json_is_true(json_object_get(item, "cd"));
         drive->options = json_string_value(json_object_get(item, "options"));
         if (!json_object_get(item, "fd"))
-            continue; /* a CD drive without a CD */
+            continue; /* a CD or floppy drive without one */
         if (!(drive->disk = open_disk(files, item, throwaway, error)))
             return false;
     }

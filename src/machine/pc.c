@@ -56,6 +56,7 @@ static const struct part parts[] = {
     { "ioapic", "ioapic", 0, NOT_PCI },
     { "q35-host", "host-bridge", 0, PCI_DEVFN(0, 0) },
     { "ich9-lpc", "lpc", 0, LPC, { { "sci", 9 } } },
+    { "i8237", "dma", 0, NOT_PCI },
     { "i8254", "pit", 0, NOT_PCI, { { "irq", 0 } } },
     { "rtc", "rtc", 0, NOT_PCI, { { "irq", 8 } } },
     { "i8042", "i8042", 0, NOT_PCI, { { "kbd", 1 }, { "mouse", 12 } } },
@@ -88,6 +89,10 @@ static const struct part hpet_part = {
       { "irq22", ISA_LINES + 6 },
       { "irq23", ISA_LINES + 7 } },
 };
+
+/* Only with a floppy drive; its DMA channel is added to it. */
+static const struct part fdc_part = { "fdc", "fdc", 0, NOT_PCI, { { "irq", 6 } } };
+enum { FDC_CHANNEL = 2 };
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
@@ -215,6 +220,9 @@ static bool add_device(struct pc *pc, const char *text, GError **error)
     if (!strcmp(class->name, hpet_part.class))
         return hv_fail(error, HV_USAGE, "--device: the %s has interrupt lines of its own: --hpet",
                        class->name);
+    if (!strcmp(class->name, fdc_part.class))
+        return hv_fail(error, HV_USAGE, "--device: the %s comes with its drives: --floppy FILE",
+                       class->name);
     if (class->pci && pc->slot > LAST_FREE_SLOT)
         return hv_fail(error, HV_USAGE, "--device: no PCI slot is free for %s", class->name);
     struct part part = { class->name, class->name, 0, NOT_PCI, { { NULL, 0 } } };
@@ -225,14 +233,15 @@ static bool add_device(struct pc *pc, const char *text, GError **error)
 
 /* --- backends ------------------------------------------------------------------------------- */
 
-/* How a drive is put on each bus. CDs and the disks of the chipset's controller share that; each
- * other disk has a controller of its own, in a slot of its own. */
+/* How a drive is put on each bus. CDs and the disks of the chipset's controller share that, the
+ * floppy drives theirs; each other disk has a controller of its own, in a slot of its own. */
 static const struct {
     const char *class, *plug, *path; /* the firmware's name of the drive (boot order) */
 } buses[DRIVE_BUSES] = {
     [DRIVE_AHCI] = { "ahci", "disk%u", "/pci@i0cf8/*@1f,2/drive@%u/disk@0" },
     [DRIVE_VIRTIO] = { "virtio-blk", "disk", "/pci@i0cf8/*@%x/disk@0,0" },
     [DRIVE_NVME] = { "nvme", "disk0", "/pci@i0cf8/*@%x/namespace@1,0" },
+    [DRIVE_FLOPPY] = { "fdc", "disk%u", "/pci@i0cf8/*@1f/fdc@03f0/floppy@%u" },
 };
 
 /* A controller for one disk, with a queue for each vCPU. */
@@ -250,6 +259,30 @@ static bool add_controller(struct pc *pc, struct machine_drive *drive, unsigned 
            set_options(drive->device, drive->options, error);
 }
 
+/* A floppy drive of the kind that the floppy wants, which stays when the floppy is changed. The
+ * CMOS RAM tells firmware of it. */
+static bool add_floppy(struct pc *pc, struct machine_drive *drive, GError **error)
+{
+    if (drive->index >= FLOPPY_DRIVES)
+        return hv_fail(error, HV_USAGE, "--floppy: at most %d are possible", FLOPPY_DRIVES);
+    const struct floppy_format *format = drive->disk ? floppy_format(drive->disk->size) : NULL;
+    if (drive->disk && !format)
+        return hv_fail(error, HV_USAGE, "--floppy %s: no floppy has this size", drive->disk->name);
+    if (!pc->fdc) {
+        pc->fdc = add_part(pc, &fdc_part);
+        pc->fdc_dma = device_dma(part_named(pc, "dma"), FDC_CHANNEL);
+        device_plug(pc->fdc, "dma", &pc->fdc_dma);
+    }
+    drive->device = pc->fdc;
+    drive->floppy = format ? format->drive : FLOPPY_1440K;
+    pc->floppies |= (unsigned)drive->floppy << (drive->index ? 0 : 4);
+    g_autofree char *option = g_strdup_printf("type%u", drive->index);
+    g_autofree char *type = g_strdup_printf("%d", drive->floppy);
+    g_autofree char *both = g_strdup_printf("%u", pc->floppies);
+    return device_set(pc->fdc, option, type, error) &&
+           device_set(part_named(pc, "rtc"), "floppies", both, error);
+}
+
 static bool add_drives(struct pc *pc, struct drives *drives, const struct config *config,
                        GError **error)
 {
@@ -259,7 +292,10 @@ static bool add_drives(struct pc *pc, struct drives *drives, const struct config
         unsigned nth = number[drive->bus]++;
         drive->device = pc->ahci;
         drive->index = nth;
-        if (drive->bus != DRIVE_AHCI) {
+        if (drive->bus == DRIVE_FLOPPY) {
+            if (!add_floppy(pc, drive, error))
+                return false;
+        } else if (drive->bus != DRIVE_AHCI) {
             drive->index = 0;
             if (!add_controller(pc, drive, nth, config, error))
                 return false;
@@ -280,7 +316,7 @@ static bool add_drives(struct pc *pc, struct drives *drives, const struct config
 }
 
 /* The firmware's names of the drives, in the order in which it is to try them: those of the kinds
- * that `order` (disk,cd,net) names, one after the other. */
+ * that `order` (disk,cd,floppy,net) names, one after the other. */
 static GPtrArray *boot_order(const char *order, const struct drives *drives)
 {
     GPtrArray *paths = g_ptr_array_new_with_free_func(g_free);
@@ -290,8 +326,11 @@ static GPtrArray *boot_order(const char *order, const struct drives *drives)
             g_ptr_array_add(paths, g_strdup_printf("/pci@i0cf8/*@%x", NIC >> 3));
         for (unsigned i = 0; i < drives->count; i++) {
             const struct machine_drive *drive = &drives->drive[i];
-            unsigned at = drive->bus == DRIVE_AHCI ? drive->index : drive->device->pci->devfn >> 3;
-            if (!strcmp(*kind, drive->is_cd ? "cd" : "disk"))
+            const struct pci_function *pci = drive->device->pci;
+            bool shared = drive->bus == DRIVE_AHCI || drive->bus == DRIVE_FLOPPY;
+            unsigned at = shared ? drive->index : pci->devfn >> 3;
+            const char *is = drive->bus == DRIVE_FLOPPY ? "floppy" : drive->is_cd ? "cd" : "disk";
+            if (!strcmp(*kind, is))
                 g_ptr_array_add(paths, g_strdup_printf(buses[drive->bus].path, at));
         }
     }
@@ -370,6 +409,7 @@ static bool describe(struct pc *pc, const struct config *config, const struct ma
         .serials = SERIAL_PORTS,
         .hpet = config->hpet,
         .pvpanic = true,
+        .floppy = pc->fdc,
         .ecam = BOOT_ECAM_SEABIOS,
         .pci64_base = pc->pci64_base,
         .pci64_size = PCI64_WINDOW,

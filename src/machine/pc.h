@@ -20,6 +20,9 @@ struct pc {
     struct bus_reader reader; /* the machine's own accesses: where no firmware makes them */
     unsigned slot;            /* the next free one of PCI bus 0 */
     struct device *pic, *ioapic, *lpc, *vga, *ahci;
+    unsigned floppies;  /* their kinds, as in CMOS byte 0x10 */
+    struct device *fdc; /* NULL: there is no floppy drive */
+    struct dma fdc_dma;
 };
 
 /* Shows the guest its RAM and, below 4 GiB, the firmware. Before the devices start. */

@@ -34,6 +34,7 @@ static struct {
     bool deaf;       /* no balloon driver */
     unsigned columns, rows;
     struct disk *cd;
+    enum medium medium; /* what was put in last */
 } fake;
 
 static struct device *the_keyboard(void *opaque)
@@ -116,9 +117,11 @@ void machine_reset(struct machine *machine)
     set_state(STATE_RUNNING);
 }
 
-bool machine_eject(struct machine *machine, GError **error)
+bool machine_eject(struct machine *machine, enum medium kind, GError **error)
 {
     (void)machine;
+    if (kind == MEDIUM_FLOPPY)
+        return hv_fail(error, HV_WRONG_STATE, "no floppy is in a drive");
     return fake.has_cd || hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
 }
 
@@ -129,9 +132,10 @@ bool machine_set_cable(struct machine *machine, bool in, GError **error)
     return true;
 }
 
-bool machine_insert(struct machine *machine, struct disk *disk, GError **error)
+bool machine_insert(struct machine *machine, enum medium kind, struct disk *disk, GError **error)
 {
     (void)machine;
+    fake.medium = kind;
     if (fake.no_drive)
         return hv_fail(error, HV_WRONG_STATE, "it has no CD drive");
     disk_free(fake.cd);

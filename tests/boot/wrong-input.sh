@@ -188,11 +188,18 @@ says 'an option of a disk on AHCI' $USAGE 'a disk on AHCI has no option "packed=
     "$HV" run "${idle[@]}" --disk disk.img,bus=ahci,packed=on
 says 'two images' $USAGE 'one IMAGE is enough, "b.img" is too much; --disk' "$HV" run disk.img b.img
 says 'unknown device' $USAGE 'debug-exti.*did you mean.*debug-exit' "$HV" run "${idle[@]}" --device debug-exti
+says 'a floppy of an odd size' $USAGE '--floppy disk.img: 1048576 bytes: floppies have 160' \
+    "$HV" run "${idle[@]}" --floppy disk.img
+says 'a third floppy' $USAGE '--floppy: at most 2' \
+    "$HV" run "${idle[@]}" --floppy none --floppy none --floppy none
+says 'a floppy as --disk' $USAGE 'bus=floppy: for a floppy drive there is --floppy FILE' \
+    "$HV" run "${idle[@]}" --disk disk.img,bus=floppy
+says 'an fdc as --device' $USAGE 'comes with its drives: --floppy' "$HV" run "${idle[@]}" --device fdc
 says 'an hpet as --device' $USAGE 'of its own: --hpet' "$HV" run "${idle[@]}" --device hpet
 says 'unknown key of --device' $USAGE 'debug-exit.*colour' \
     "$HV" run "${idle[@]}" --device debug-exit,colour=red
 says 'unknown thing to trace' $USAGE 'prots' "$HV" run "${idle[@]}" --trace prots
-says 'wrong --boot' $USAGE '--boot floppy: "floppy"' "$HV" run "${idle[@]}" --boot floppy
+says 'wrong --boot' $USAGE '--boot tape: "tape"' "$HV" run "${idle[@]}" --boot tape
 says 'wrong --name' $USAGE '--name \.\./x: up to 40 letters' "$HV" run "${idle[@]}" --name ../x
 says 'wrong --serial' $FAILED '--serial /nowhere/log: No such file' "$HV" run "${idle[@]}" --serial /nowhere/log
 head -c 1000 /dev/zero >odd.rom
@@ -464,6 +471,9 @@ says 'no key' $USAGE 'key' "$HV" send live key ''
 says 'too many keys' $USAGE 'at most 8' "$HV" send live key a+b+c+d+e+f+g+h+i
 says 'text that no key types' $FAILED '1 characters were left out' "$HV" send live text 'ä'
 says 'no CD to eject' $WRONG_STATE 'no CD' "$HV" eject live
+says 'no floppy to eject' $WRONG_STATE 'no floppy' "$HV" eject live fd
+says 'a floppy without a drive' $WRONG_STATE 'no floppy drive' "$HV" set live fd=disk.img
+says 'no such drive' $USAGE 'cd or fd' "$HV" eject live tape
 says 'resume of what runs' $WRONG_STATE 'only a paused machine' "$HV" stop live --resume
 says 'two wishes at once' $USAGE 'one of' "$HV" stop live --pause --reset
 says 'a wrong pattern' $USAGE 'pattern|regular' "$HV" screen live --wait '('

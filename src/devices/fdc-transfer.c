@@ -483,7 +483,7 @@ static void set_parameters(struct fdc *fdc, enum fdc_kind kind)
 {
     struct fdc_regs *regs = &fdc->regs;
     bool format = kind == KIND_FORMAT || kind == KIND_FORMAT_WRITE;
-    regs->kind = kind;
+    regs->kind = (uint8_t)kind;
     regs->phase = PHASE_EXECUTION;
     regs->polled = 0;
     regs->unit = (uint8_t)fdc_selected(fdc);

@@ -5,14 +5,12 @@
 #include "base/error.h"
 #include "base/fds.h"
 #include "base/log.h"
-#include "block/overlay.h"
-#include "block/raw.h"
 #include "machine/display.h"
 #include "machine/info.h"
+#include "machine/media.h"
 #include "machine/typist.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <glib-unix.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -252,59 +250,17 @@ static json_t *method_send_text(struct client *c, const json_t *params, GError *
 
 static json_t *method_eject(struct client *c, const json_t *params, GError **error)
 {
-    const json_t *drive = json_object_get(params, "drive");
-    const char *word = drive ? json_string_value(drive) : "cd";
-    bool floppy = word && !strcmp(word, "fd");
-    if (!floppy && (!word || strcmp(word, "cd"))) {
-        hv_fail(error, HV_USAGE, "drive: \"cd\" or \"fd\" is wanted");
-        return NULL;
-    }
-    enum medium kind = floppy ? MEDIUM_FLOPPY : MEDIUM_CD;
-    return machine_eject(c->control->machine, kind, error) ? json_object() : NULL;
-}
-
-/* A floppy can be written to as its file can; with --throwaway, what is written vanishes. */
-static struct disk *open_medium(struct client *c, enum medium kind, const char *name,
-                                GError **error)
-{
-    int flags = fcntl(c->passed, F_GETFL);
-    bool readonly = kind == MEDIUM_CD || flags < 0 || (flags & O_ACCMODE) == O_RDONLY;
-    bool overlay = !readonly && machine_config(c->control->machine)->throwaway;
-    struct disk *disk = raw_open(c->passed, name, readonly || overlay, error);
-    if (disk)
-        c->passed = -1; /* the disk's */
-    struct disk *shown = disk && overlay ? overlay_open(disk, -1, error) : disk;
-    if (disk && !shown)
-        disk_free(disk);
-    return shown;
-}
-
-static bool set_medium(struct client *c, enum medium kind, const char *key, const json_t *value,
-                       GError **error)
-{
-    const char *name = json_string_value(value);
-    if (json_is_null(value))
-        return machine_eject(c->control->machine, kind, error);
-    if (!name || c->passed < 0)
-        return hv_fail(error, HV_USAGE,
-                       "%s: null, or a name and beside it an open file, are wanted", key);
-    struct disk *disk = open_medium(c, kind, name, error);
-    if (!disk)
-        return false;
-    if (machine_insert(c->control->machine, kind, disk, error))
-        return true;
-    disk_free(disk);
-    return false;
+    return media_eject(c->control->machine, params, error) ? json_object() : NULL;
 }
 
 static bool set_cd(struct client *c, const json_t *value, GError **error)
 {
-    return set_medium(c, MEDIUM_CD, "cd", value, error);
+    return media_set(c->control->machine, MEDIUM_CD, value, &c->passed, error);
 }
 
 static bool set_fd(struct client *c, const json_t *value, GError **error)
 {
-    return set_medium(c, MEDIUM_FLOPPY, "fd", value, error);
+    return media_set(c->control->machine, MEDIUM_FLOPPY, value, &c->passed, error);
 }
 
 /* How much of its memory the guest is to use. Done when its balloon driver has got there. */

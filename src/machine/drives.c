@@ -37,6 +37,17 @@ uint32_t drives_activity(struct drives *drives)
     return sum;
 }
 
+struct machine_drive *drives_for(struct drives *drives, enum medium kind, bool full)
+{
+    for (unsigned i = 0; i < drives->count; i++) {
+        struct machine_drive *drive = &drives->drive[i];
+        bool fits = kind == MEDIUM_CD ? drive->is_cd : drive->bus == DRIVE_FLOPPY;
+        if (fits && (drive->disk || !full))
+            return drive;
+    }
+    return NULL;
+}
+
 struct machine_drive *drives_find(struct drives *drives, const struct device *dev, unsigned index)
 {
     for (unsigned i = 0; i < drives->count; i++)

@@ -35,6 +35,9 @@ void drives_drain(struct drives *drives);
 void drives_retry(struct drives *drives);
 uint32_t drives_activity(struct drives *drives);
 
+/* The first drive of the kind, or the first with a medium in it; NULL when there is none. */
+enum medium { MEDIUM_CD, MEDIUM_FLOPPY };
+struct machine_drive *drives_for(struct drives *drives, enum medium kind, bool full);
 struct machine_drive *drives_find(struct drives *drives, const struct device *dev, unsigned index);
 /* The first CD drive, or (full) the first with a CD; NULL when there is none. */
 struct machine_drive *drives_cd(struct drives *drives, bool full);

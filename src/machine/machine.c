@@ -448,21 +448,9 @@ static void change_medium(struct machine *m, struct machine_drive *drive, struct
     drives_write_list(m->files.drives, m->files.images);
 }
 
-/* The first drive of the kind, or the first with a medium in it; NULL when there is none. */
-static struct machine_drive *drive_for(struct machine *m, enum medium kind, bool full)
-{
-    for (unsigned i = 0; i < m->files.drives->count; i++) {
-        struct machine_drive *drive = &m->files.drives->drive[i];
-        bool fits = kind == MEDIUM_CD ? drive->is_cd : drive->bus == DRIVE_FLOPPY;
-        if (fits && (drive->disk || !full))
-            return drive;
-    }
-    return NULL;
-}
-
 bool machine_eject(struct machine *m, enum medium kind, GError **error)
 {
-    struct machine_drive *drive = drive_for(m, kind, true);
+    struct machine_drive *drive = drives_for(m->files.drives, kind, true);
     if (!drive)
         return hv_fail(error, HV_WRONG_STATE,
                        kind == MEDIUM_CD ? "no CD is in a drive" : "no floppy is in a drive");
@@ -473,7 +461,7 @@ bool machine_eject(struct machine *m, enum medium kind, GError **error)
 
 bool machine_insert(struct machine *m, enum medium kind, struct disk *disk, GError **error)
 {
-    struct machine_drive *drive = drive_for(m, kind, false);
+    struct machine_drive *drive = drives_for(m->files.drives, kind, false);
     const struct floppy_format *format = floppy_format(disk->size);
     if (!drive)
         return hv_fail(error, HV_WRONG_STATE,

@@ -11,10 +11,10 @@
 #include "base/display-protocol.h"
 #include "bus/device.h"
 #include "machine/config.h"
+#include "machine/drives.h"
 #include "machine/nic.h"
 
 struct boot_kernel;
-struct drives;
 struct machine;
 struct host_stream;
 
@@ -69,7 +69,6 @@ struct board *machine_board(struct machine *machine);
 /* Where the display device says that its picture changed. Before machine_start. */
 void machine_set_screen(struct machine *machine, struct screen *screen);
 
-enum medium { MEDIUM_CD, MEDIUM_FLOPPY };
 /* Takes the medium out of the first drive of the kind that has one. */
 bool machine_eject(struct machine *machine, enum medium kind, GError **error);
 /* Puts a disk (a CD: read-only) into the first drive of the kind, in place of what is there. It is

@@ -485,7 +485,7 @@ static void recompile(const char *folder, const char *command, const char *table
 static void iasl_recompiles(void)
 {
     struct setup *s = setup_new(5 * GIB);
-    s->config.hpet = true;
+    s->config.hpet = s->config.floppy = true;
     s->config.cpus = BOOT_CPUS_MAX;
     s->config.serials = BOOT_SERIALS_MAX;
     s->config.pci64_base = 16 * GIB;

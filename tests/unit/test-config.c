@@ -81,6 +81,10 @@ static void drives(void)
     g_assert_cmpstr(e->options, ==, "packed=on,queues=2");
     g_assert_cmpstr(e->bus, ==, "virtio");
     g_assert_null(a->options);
+    g_assert_true(set(config, "floppy", "e.img,readonly"));
+    const struct drive *f = g_ptr_array_index(config->floppies, 0);
+    g_assert_cmpstr(f->bus, ==, "floppy");
+    g_assert_true(f->readonly && !f->cd);
 }
 
 static void wrong_values(void)
@@ -120,7 +124,11 @@ static void wrong_values(void)
         { "disk", "a,bus", "--disk" },
         { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
         { "disk", "a,bus=ide", "bus=ide: \"ahci\", \"virtio\" or \"nvme\" is what there is" },
+        { "disk", "a,bus=floppy", "there is --floppy FILE" },
+        { "floppy", "a,bus=ahci", "bus=ahci: \"floppy\" is what there is" },
+        { "cdrom", "a,bus=virtio", "bus=virtio: \"ahci\" is what there is" },
         { "disk", "a,format=qcow9", "format=qcow9: \"raw\"" },
+        { "floppy", "a,size=1", "--floppy: unknown key \"size\"" },
         { "cdrom", "a,writable", "--cdrom: unknown key \"writable\"" },
         { "cdrom", "", "--cdrom: a file name is wanted" },
         { "headless", "maybe", "--headless maybe: on or off" },

@@ -572,6 +572,30 @@ static void another_cd(void)
     serve();
 }
 
+/* A floppy can be written to when its file can. */
+static void another_floppy(void)
+{
+    static const char set[] = "{\"id\":1,\"method\":\"set\",\"params\":{\"fd\":\"f\"}}\n";
+    int fd = dial(), file = image(1474560);
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", file);
+    int readonly = open(path, O_RDONLY | O_CLOEXEC);
+    pass(fd, set, readonly, 1);
+    g_assert_cmpint(code_of(fd), ==, 0);
+    g_assert_cmpint(fake.medium, ==, MEDIUM_FLOPPY);
+    g_assert_true(fake.cd->readonly);
+    pass(fd, set, file, 1);
+    g_assert_cmpint(code_of(fd), ==, 0);
+    g_assert_false(fake.cd->readonly);
+    g_clear_pointer(&fake.cd, disk_free);
+    fake.has_cd = false;
+    fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"fd\":null}}", HV_WRONG_STATE);
+    fails(fd, "{\"id\":1,\"method\":\"eject\",\"params\":{\"drive\":\"fd\"}}", HV_WRONG_STATE);
+    fails(fd, "{\"id\":1,\"method\":\"eject\",\"params\":{\"drive\":\"tape\"}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"eject\",\"params\":{\"drive\":1}}", HV_USAGE);
+    close(fd);
+    serve();
+}
+
 /* Nothing that comes beside a request stays open. */
 static void files_nobody_wants(void)
 {
@@ -857,6 +881,7 @@ int main(int argc, char **argv)
     g_test_add_func("/control/stop-in-each-state", stop_in_each_state);
     g_test_add_func("/control/notifications", notifications);
     g_test_add_func("/control/another-cd", another_cd);
+    g_test_add_func("/control/another-floppy", another_floppy);
     g_test_add_func("/control/files-nobody-wants", files_nobody_wants);
     g_test_add_func("/control/framing", framing);
     g_test_add_func("/control/too-long", too_long);

@@ -429,6 +429,11 @@ static void probe_recognises(void)
         const char *advice;
     } cases[] = {
         { 65536, 510, "\x55\xaa", 2, IMAGE_DISK, true, NULL },
+        { 1474560, 510, "\x55\xaa", 2, IMAGE_FLOPPY, true, NULL },
+        { 1474560, 0, "\xeb\x3c\x90", 3, IMAGE_FLOPPY, false, NULL },
+        { 1474560, 512, "EFI PART", 8, IMAGE_DISK, true, NULL },
+        { 1474560, 32768, "\1CD001\1", 7, IMAGE_CD, false, NULL },
+        { 1475072, 510, "\x55\xaa", 2, IMAGE_DISK, true, NULL },
         { 65536, 512, "EFI PART", 8, IMAGE_DISK, true, NULL },
         { 65536, 32768, "\1CD001\1", 7, IMAGE_CD, false, NULL },
         { 65536, 34816, "\0CD001\1EL TORITO SPECIFICATION", 30, IMAGE_BLANK, false, NULL },
@@ -462,6 +467,27 @@ static void probe_recognises(void)
             g_assert_nonnull(strstr(error->message, cases[i].advice));
         close(fd);
     }
+}
+
+/* As large as a floppy, but with a table of partitions: a disk. Code in its place is none. */
+static void probe_partitions(void)
+{
+    static const uint8_t partition[16] = {
+        0x80, 0, 2, 0, 6, 0, 0, 0, 1, 0, 0, 0, 0x3f, 0x0b, 0, 0
+    };
+    struct image_info info;
+    int fd = content(1474560, 510, "\x55\xaa", 2);
+    g_assert_cmpint(pwrite(fd, partition, 16, 446), ==, 16);
+    g_assert_true(image_probe(fd, "x", &info, NULL));
+    g_assert_cmpint(info.kind, ==, IMAGE_DISK);
+    g_assert_cmpint(pwrite(fd, "\x40", 1, 446 + 13), ==, 1); /* beyond the end */
+    g_assert_true(image_probe(fd, "x", &info, NULL));
+    g_assert_cmpint(info.kind, ==, IMAGE_FLOPPY);
+    g_assert_cmpint(pwrite(fd, partition, 16, 446), ==, 16);
+    g_assert_cmpint(pwrite(fd, "\xe8", 1, 446 + 32), ==, 1); /* neither active nor not */
+    g_assert_true(image_probe(fd, "x", &info, NULL));
+    g_assert_cmpint(info.kind, ==, IMAGE_FLOPPY);
+    close(fd);
 }
 
 static void probe_hybrid_and_directory(void)
@@ -539,6 +565,7 @@ int main(int argc, char **argv)
     way_add_tests(all_ways, G_N_ELEMENTS(all_ways));
     g_test_add_func("/image/probe", probe_recognises);
     g_test_add_func("/image/probe-hybrid", probe_hybrid_and_directory);
+    g_test_add_func("/image/partitions", probe_partitions);
     g_test_add_func("/image/locks", locks);
     return g_test_run();
 }

@@ -293,6 +293,29 @@ static void memory(struct fixture *f, const void *unused)
     g_assert_cmphex(get(rig, 0x7f), ==, 0xa5);
 }
 
+/* Floppy drives, and the check sum with them. */
+static void equipment(struct fixture *f, const void *unused)
+{
+    static const char *const two[] = { "floppies", "0x52", NULL }, *const one[] = { "floppies",
+                                                                                    "0x40", NULL };
+    struct rig *rig = rig_new(device_class_find("rtc"), two);
+    (void)f, (void)unused;
+    unsigned sum = 0;
+    g_assert_cmphex(get(rig, 0x10), ==, 0x52);
+    g_assert_cmphex(get(rig, 0x14), ==, 0x47);
+    for (unsigned i = 0x10; i < 0x2e; i++)
+        sum += get(rig, i);
+    g_assert_cmphex(get(rig, 0x2e) << 8 | get(rig, 0x2f), ==, sum);
+    rig_free(rig);
+    rig = rig_new(device_class_find("rtc"), one);
+    g_assert_cmphex(get(rig, 0x14), ==, 0x07);
+    rig_free(rig);
+    rig = rig_new(device_class_find("rtc"), NULL);
+    g_assert_cmphex(get(rig, 0x10), ==, 0);
+    g_assert_cmphex(get(rig, 0x14), ==, 0x06);
+    rig_free(rig);
+}
+
 /* What a reset leaves: the time, the RAM, the rate; what it ends: interrupts and flags. */
 static void reset(struct fixture *f, const void *unused)
 {
@@ -333,6 +356,7 @@ int main(int argc, char **argv)
         { "/rtc/update-ended", update_ended },
         { "/rtc/alarm", alarms },
         { "/rtc/memory", memory },
+        { "/rtc/equipment", equipment },
         { "/rtc/reset", reset },
     };
     g_test_init(&argc, &argv, NULL);

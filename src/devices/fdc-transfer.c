@@ -335,8 +335,13 @@ void fdc_take(struct fdc *fdc, uint8_t byte)
 void fdc_retry(struct fdc *fdc)
 {
     struct fdc_regs *regs = &fdc->regs;
-    if (regs->phase != PHASE_EXECUTION || regs->step != STEP_HOST)
+    if (regs->phase != PHASE_EXECUTION)
         return;
+    if (regs->step != STEP_HOST) {
+        if (!fdc->busy && !fdc->waiting) /* after a restore */
+            ask_disk(fdc);
+        return;
+    }
     if (device_now(&fdc->dev) >= regs->deadline)
         fail(fdc, ST1_OVERRUN, 0);
     else if (by_dma(fdc))
@@ -553,10 +558,7 @@ void fdc_resume(struct fdc *fdc)
         return;
     if (regs->kind == KIND_NONE || regs->unit >= FDC_DRIVES)
         fdc_result(fdc, 0); /* no state of ours */
-    else if (regs->step != STEP_HOST)
-        ask_disk(fdc);
-    else if (by_dma(fdc))
-        fdc_retry(fdc);
-    else
-        timer_set(&fdc->timer, regs->deadline);
+    else                    /* the disk, or the channel, is asked again when time goes on */
+        timer_set(&fdc->timer,
+                  by_dma(fdc) || regs->step != STEP_HOST ? device_now(&fdc->dev) : regs->deadline);
 }

@@ -128,7 +128,7 @@ void fdc_read_id(struct fdc *fdc);
 bool fdc_host_turn(const struct fdc *fdc, bool to_host);
 uint8_t fdc_give(struct fdc *fdc);
 void fdc_take(struct fdc *fdc, uint8_t byte);
-/* A channel, or its gate, may be open now; or the host was too slow. */
+/* A channel, or its gate, may be open now; the host was too slow; or the disk is to be asked. */
 void fdc_retry(struct fdc *fdc);
 /* Forgets the transfer; nothing in flight matters any more. */
 void fdc_cancel(struct fdc *fdc);

@@ -1,10 +1,11 @@
 #!/bin/sh
-# linux-shell.sh [i386]: Linux with every driver for hv's drives and network cards, whose /init does what
-# it is told on the serial port (guest_shell in ../lib.sh), or powers off with "off" on its command line.
-# Prints the folder that linux-initrd.sh made.
+# linux-shell.sh [ARCHITECTURE [MODULE...]]: Linux with every driver for hv's drives and network cards,
+# and those modules, whose /init does what it is told on the serial port (guest_shell in ../lib.sh), or
+# powers off with "off" on its command line. Prints the folder that linux-initrd.sh made.
 
 . "$(dirname "$0")/lib.sh"
 arch=${1:-amd64}
+[ $# = 0 ] || shift # the rest are modules
 folder=$(mktemp -d "$cache/shell.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 if [ "$arch" = amd64 ]; then
@@ -43,4 +44,4 @@ done
 END
 } >"$folder/init"
 "$images/linux-initrd.sh" --arch "$arch" --init "$folder/init" virtio_pci virtio_blk virtio_net e1000 ahci sd_mod nvme ext4 \
-    crc32c_generic
+    crc32c_generic "$@"

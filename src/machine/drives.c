@@ -56,16 +56,6 @@ struct machine_drive *drives_find(struct drives *drives, const struct device *de
     return NULL;
 }
 
-struct machine_drive *drives_cd(struct drives *drives, bool full)
-{
-    for (unsigned i = 0; i < drives->count; i++) {
-        struct machine_drive *drive = &drives->drive[i];
-        if (drive->is_cd && (drive->disk || !full))
-            return drive;
-    }
-    return NULL;
-}
-
 void drives_note_ejected(struct drives *drives, const struct device *dev, unsigned index)
 {
     struct machine_drive *drive = drives_find(drives, dev, index);
@@ -73,7 +63,16 @@ void drives_note_ejected(struct drives *drives, const struct device *dev, unsign
         atomic_fetch_or(&drives->ejected, 1u << (drive - drives->drive));
 }
 
-void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk)
+void drives_write_list(const struct drives *drives, int fd)
+{
+    struct disk *disks[DRIVES_MAX];
+    for (unsigned i = 0; i < drives->count; i++)
+        disks[i] = drives->drive[i].disk;
+    image_write_list(fd, disks, drives->count);
+}
+
+void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk,
+                          int list)
 {
     struct device *dev = drive->device;
     struct disk *old = drive->disk;
@@ -88,12 +87,5 @@ void drives_change_medium(struct drives *drives, struct machine_drive *drive, st
     drive->disk = disk;
     g_mutex_unlock(&drives->lock);
     disk_free(old); /* the guest submits nothing to it any more: this ends */
-}
-
-void drives_write_list(const struct drives *drives, int fd)
-{
-    struct disk *disks[DRIVES_MAX];
-    for (unsigned i = 0; i < drives->count; i++)
-        disks[i] = drives->drive[i].disk;
-    image_write_list(fd, disks, drives->count);
+    drives_write_list(drives, list);
 }

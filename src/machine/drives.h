@@ -39,12 +39,12 @@ uint32_t drives_activity(struct drives *drives);
 enum medium { MEDIUM_CD, MEDIUM_FLOPPY };
 struct machine_drive *drives_for(struct drives *drives, enum medium kind, bool full);
 struct machine_drive *drives_find(struct drives *drives, const struct device *dev, unsigned index);
-/* The first CD drive, or (full) the first with a CD; NULL when there is none. */
-struct machine_drive *drives_cd(struct drives *drives, bool full);
 /* The guest opened the tray of drive `index` of dev. With the device's lock held. */
 void drives_note_ejected(struct drives *drives, const struct device *dev, unsigned index);
 /* Another medium (NULL: none) for a CD or floppy drive, and the end of the old one. The drive
- * forgets it first: a guest that opened the tray may have closed it again. */
-void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk);
+ * forgets it first: a guest that opened the tray may have closed it again. `list` is written anew.
+ */
+void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk,
+                          int list);
 /* Writes the identities of all disks to fd (block/image.h). */
 void drives_write_list(const struct drives *drives, int fd);

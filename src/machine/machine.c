@@ -442,19 +442,14 @@ void machine_power_off(struct machine *m, int status)
     set_state(m, STATE_OFF, "");
 }
 
-static void change_medium(struct machine *m, struct machine_drive *drive, struct disk *disk)
-{
-    drives_change_medium(m->files.drives, drive, disk);
-    drives_write_list(m->files.drives, m->files.images);
-}
+static const char *const media[] = { [MEDIUM_CD] = "CD", [MEDIUM_FLOPPY] = "floppy" };
 
 bool machine_eject(struct machine *m, enum medium kind, GError **error)
 {
     struct machine_drive *drive = drives_for(m->files.drives, kind, true);
     if (!drive)
-        return hv_fail(error, HV_WRONG_STATE,
-                       kind == MEDIUM_CD ? "no CD is in a drive" : "no floppy is in a drive");
-    change_medium(m, drive, NULL);
+        return hv_fail(error, HV_WRONG_STATE, "no %s is in a drive", media[kind]);
+    drives_change_medium(m->files.drives, drive, NULL, m->files.images);
     tell(m, "eject", kind == MEDIUM_CD ? "" : "floppy");
     return true;
 }
@@ -464,13 +459,12 @@ bool machine_insert(struct machine *m, enum medium kind, struct disk *disk, GErr
     struct machine_drive *drive = drives_for(m->files.drives, kind, false);
     const struct floppy_format *format = floppy_format(disk->size);
     if (!drive)
-        return hv_fail(error, HV_WRONG_STATE,
-                       kind == MEDIUM_CD ? "it has no CD drive" : "it has no floppy drive");
+        return hv_fail(error, HV_WRONG_STATE, "it has no %s drive", media[kind]);
     if (kind == MEDIUM_FLOPPY && (!format || !floppy_fits(drive->floppy, format)))
         return hv_fail(error, HV_WRONG_STATE, "%s does not fit into the drive (%s)", disk->name,
                        floppy_drive_name(drive->floppy));
     disk_set_full(disk, disk_is_full, m);
-    change_medium(m, drive, disk);
+    drives_change_medium(m->files.drives, drive, disk, m->files.images);
     tell(m, "insert", disk->name);
     return true;
 }
@@ -498,7 +492,7 @@ static void guest_ejected(struct machine *m)
     unsigned ejected = atomic_exchange(&drives->ejected, 0);
     for (unsigned i = 0; i < drives->count; i++)
         if (ejected & 1u << i && drives->drive[i].disk) {
-            change_medium(m, &drives->drive[i], NULL);
+            drives_change_medium(drives, &drives->drive[i], NULL, m->files.images);
             tell(m, "eject", "by the guest");
         }
 }

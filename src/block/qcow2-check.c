@@ -193,6 +193,8 @@ static int count_all(struct check *check)
     const struct qcow2_header *header = &qcow2->header;
     int error = 0;
     memset(check->counts, 0, check->window * sizeof *check->counts);
+    if (!check->first && check->next >= check->base + check->window)
+        return 0; /* nothing is named there: only refcounts are */
     check->next = UINT64_MAX;
     refer(check, 0, qcow2->cluster);
     refer_table(check, header->l1_at, header->l1_size * 8ULL);
@@ -277,6 +279,7 @@ static int check_window(struct check *check)
         error = mend_blocks(check, &made);
     if (!error && made)
         error = qcow2_write_refcounts(qcow2); /* a table that grew is where it is then */
+    check->next = made ? 0 : check->next;
     if (!error && made)
         error = count_all(check);
     uint64_t per_piece = 1ULL << qcow2->refs_bits;

@@ -70,7 +70,8 @@ static int settle(struct qcow2 *qcow2)
         qcow2->losing = true;
     qcow2->lost_count -= done;
     qcow2->lost_settling -= done;
-    memmove(qcow2->lost, qcow2->lost + done, qcow2->lost_count * sizeof *qcow2->lost);
+    if (done)
+        memmove(qcow2->lost, qcow2->lost + done, qcow2->lost_count * sizeof *qcow2->lost);
     return error;
 }
 

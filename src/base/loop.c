@@ -190,6 +190,7 @@ static bool take_events(struct loop *loop, int timeout)
     struct epoll_event events[EVENTS];
     bool more = false;
     int count = epoll_wait(loop->epoll, events, EVENTS, timeout);
+    atomic_store(&loop->asleep, false);
     for (int i = 0; i < count; i++)
         if (events[i].data.ptr)
             more |= ready(loop, events[i].data.ptr, events[i].events);
@@ -243,7 +244,6 @@ static gpointer run(gpointer data)
         }
         bool slept = !more && !atomic_load(&loop->changed);
         more = take_events(loop, slept ? -1 : 0);
-        atomic_store(&loop->asleep, false);
         if (slept)
             adapt(loop, start);
     }

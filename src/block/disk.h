@@ -71,6 +71,8 @@ struct disk {
     char *mark;     /* what an image calls its content, for those that lie on it; NULL: nothing */
     void (*full)(void *opaque, struct disk *disk, int error);
     void *full_opaque;
+    void (*batch)(void *opaque); /* disk_set_batch; NULL: nobody */
+    void *batch_opaque;
     guint activity; /* requests so far, for the lamp; atomic */
 };
 
@@ -128,6 +130,22 @@ int disk_write(struct disk *disk, const void *from, uint64_t length, uint64_t of
 /* What the disk has at `offset`, as far as `length` bytes of it are alike; the range is the disk's.
  * As disk_now. */
 int disk_piece(struct disk *disk, uint64_t offset, uint64_t length, struct disk_piece *piece);
+
+/* Who is told that one or more requests are `done` and no other follows at once: an owner that
+ * shows its guest all of them together. On the same thread, with the lock held. Before the first
+ * request.
+ */
+static inline void disk_set_batch(struct disk *disk, void (*batch)(void *opaque), void *opaque)
+{
+    disk->batch = batch;
+    disk->batch_opaque = opaque;
+}
+/* For kinds of disks. */
+static inline void disk_end_batch(const struct disk *disk)
+{
+    if (disk->batch)
+        disk->batch(disk->batch_opaque);
+}
 
 /* Who is told, on the disk's thread and without any lock held, that a write is held because the
  * host's disk is full (ENOSPC, EDQUOT); once for each try. Before the first request. */

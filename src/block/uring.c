@@ -205,7 +205,9 @@ static bool reap(struct uring *uring)
 {
     const struct io_uring_cq *cq = &uring->ring.cq;
     unsigned through = uring->through ? reap_through(uring) : 0;
-    unsigned count = MIN(io_uring_cq_ready(&uring->ring), BATCH);
+    unsigned ready = io_uring_cq_ready(&uring->ring), count = MIN(ready, BATCH);
+    if (!count && !through)
+        return false;
     for (unsigned i = 0; i < count; i++) {
         const struct io_uring_cqe *cqe = &cq->cqes[*cq->khead & cq->ring_mask];
         struct disk_request *request = io_uring_cqe_get_data(cqe);
@@ -214,14 +216,14 @@ static bool reap(struct uring *uring)
         uring->in_ring--;
         uring->events->result(uring->disk, request, result);
     }
-    if (count || through)
-        uring_kick(uring); /* what found no room, and what is tried again */
-    return count || through;
+    disk_end_batch(uring->disk);
+    uring_kick(uring); /* what found no room, and what is tried again */
+    return true;
 }
 
 bool uring_poll(struct uring *uring)
 {
-    return !uring->draining && reap(uring);
+    return (uring->in_ring || uring->through) && !uring->draining && reap(uring);
 }
 
 static bool source_ready(struct loop_source *source, uint32_t events)

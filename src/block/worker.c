@@ -67,6 +67,7 @@ static void finish_request(struct worker *worker, struct disk_request *request, 
     if (lock)
         g_mutex_lock(lock);
     disk_finish(request, error);
+    disk_end_batch(&worker->disk);
     if (lock)
         g_mutex_unlock(lock);
     g_mutex_lock(&worker->mutex);

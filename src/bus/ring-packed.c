@@ -85,7 +85,7 @@ static const char *take_table(struct virtqueue *queue, struct chain *chain,
         return "an indirect table outside RAM";
     for (unsigned i = 0; i < count && !wrong; i++) {
         struct ring_descriptor each = ring_descriptor(table + RING_DESCRIPTOR * i);
-        wrong = ring_add(chain, each.address, each.length, each.b & RING_WRITE);
+        wrong = ring_add(chain, queue->guest, each.address, each.length, each.b & RING_WRITE);
     }
     return wrong;
 }
@@ -106,7 +106,7 @@ static const char *take(struct virtqueue *queue, struct chain *chain)
                 return "an indirect descriptor within a chain";
             wrong = take_table(queue, chain, &d);
         } else {
-            wrong = ring_add(chain, d.address, d.length, d.b & RING_WRITE);
+            wrong = ring_add(chain, queue->guest, d.address, d.length, d.b & RING_WRITE);
         }
         if (wrong)
             return wrong;

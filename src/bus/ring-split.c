@@ -80,7 +80,7 @@ static const char *walk(struct virtqueue *queue, struct chain *chain, unsigned h
             steps = 0;
             continue;
         }
-        const char *wrong = ring_add(chain, d.address, d.length, d.a & RING_WRITE);
+        const char *wrong = ring_add(chain, queue->guest, d.address, d.length, d.a & RING_WRITE);
         if (wrong)
             return wrong;
         if (!(d.a & RING_NEXT))

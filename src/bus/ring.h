@@ -31,6 +31,9 @@ struct ring_ops {
 };
 extern const struct ring_ops ring_split, ring_packed;
 
+/* Flags of a descriptor, and its size. */
+enum { RING_NEXT = 1, RING_WRITE = 2, RING_INDIRECT = 4, RING_DESCRIPTOR = 16 };
+
 struct virtqueue {
     struct device *dev;
     struct guest *guest;
@@ -57,21 +60,28 @@ struct virtqueue {
     struct chain *idle;
 };
 
-/* Adds a buffer to a chain that is being made. */
-const char *ring_add_other(struct chain *chain, uint64_t at, uint32_t length, bool in);
-static inline const char *ring_add(struct chain *chain, uint64_t at, uint32_t length, bool in)
+/* The first device-writable buffer comes next, or the end. */
+static inline void ring_add_in(struct chain *chain)
 {
-    uint8_t *host = guest_plain(chain->queue->guest, GPA(at), length);
-    uint32_t bytes = (in ? chain->in_bytes : chain->out_bytes) + length;
-    if (!host || chain->segments == chain->room || (!in && chain->in_bytes) || bytes <= length - 1)
-        return ring_add_other(chain, at, length, in); /* rare, or wrong */
-    chain->list[chain->segments++] = (struct iovec){ host, length };
-    if (in) {
-        chain->in_bytes = bytes;
-    } else {
-        chain->out_bytes = bytes;
-        chain->out_count = chain->segments;
+    chain->way = RING_WRITE;
+    chain->in = chain->end;
+    chain->out_bytes = (uint32_t)chain->bytes;
+}
+/* Adds a buffer to a chain that is being made. way: RING_WRITE or 0. */
+const char *ring_add_other(struct chain *chain, uint64_t at, uint32_t length);
+static inline const char *ring_add(struct chain *chain, const struct guest *guest, uint64_t at,
+                                   uint32_t length, unsigned way)
+{
+    if (way != chain->way) {
+        if (!way)
+            return "a readable buffer behind a writable one";
+        ring_add_in(chain);
     }
+    uint8_t *host = guest_plain(guest, GPA(at), length);
+    if (!host || !length || chain->end == chain->limit)
+        return ring_add_other(chain, at, length); /* rare, or wrong */
+    *chain->end++ = (struct iovec){ host, length };
+    chain->bytes += length;
     return NULL;
 }
 
@@ -91,8 +101,6 @@ static inline struct ring_descriptor ring_descriptor(const uint8_t *at)
     return (struct ring_descriptor){ first, (uint32_t)second, (uint16_t)(second >> 32),
                                      (uint16_t)(second >> 48) };
 }
-enum { RING_NEXT = 1, RING_WRITE = 2, RING_INDIRECT = 4, RING_DESCRIPTOR = 16 };
-
 /* An index or flags, in order with what is read after. */
 static inline uint16_t ring_load(const uint8_t *at)
 {
@@ -119,14 +127,12 @@ void virtqueue_free(struct virtqueue *queue); /* NULL is allowed */
 /* NULL, or what is wrong: then the queue stays off. Nothing may be in flight. */
 const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *setup);
 void virtqueue_disable(struct virtqueue *queue);
-bool virtqueue_waits(const struct virtqueue *queue); /* of its class */
 /* Lends the queue: where its ring is and goes on. False: it is off, or chains are held. */
 bool virtqueue_lend(struct virtqueue *queue, struct virtio_ring *ring);
 void virtqueue_ring(const struct virtqueue *queue, struct virtio_ring *ring);
 /* It is back, and goes on where `ring` says; false: that is no position, it goes on where it was.
  */
 bool virtqueue_return(struct virtqueue *queue, const struct virtio_ring *ring);
-bool virtqueue_is_active(const struct virtqueue *queue);
 bool virtqueue_is_enabled(const struct virtqueue *queue); /* active, or muted */
 /* Without bus mastering a function reads and writes no memory (PCI 3.0 section 6.2.2): an enabled
  * queue is mute, devices see it empty. False when it speaks again and has lost a request. */

@@ -106,9 +106,9 @@ static bool serve(struct door *door)
 {
     struct virtio *v = door->dev->virtio;
     struct virtqueue *queue = v->queues[door->index];
-    if (!v->running || !virtqueue_is_active(queue))
+    if (!v->running || !queue->active)
         return false;
-    if (!virtqueue_waits(queue))
+    if (!queue->class->waits)
         virtqueue_notify(queue, false);
     bool pending = virtqueue_pending(queue);
     uint16_t at = queue->next_avail;
@@ -128,19 +128,21 @@ static bool door_ready(struct loop_source *source, uint32_t events)
 static bool has_work(const struct door *door)
 {
     const struct virtqueue *queue = door->dev->virtio->queues[door->index];
-    return !door->stuck && !virtqueue_waits(queue) && virtqueue_pending(queue);
+    return !door->stuck && !queue->class->waits && virtqueue_pending(queue);
 }
 
 static bool door_poll(struct loop_source *source)
 {
     struct door *door = source->opaque;
     struct virtio *v = door->dev->virtio;
-    bool found = v->running && has_work(door);
-    if (found && serve(door))
-        loop_wake(source);
-    if (door->index == 0 && v->running && v->class->poll)
-        found |= v->class->poll(door->dev);
-    return found;
+    if (!v->running)
+        return false;
+    if (has_work(door)) {
+        if (serve(door))
+            loop_wake(source);
+        return true;
+    }
+    return door->index == 0 && v->class->poll && v->class->poll(door->dev);
 }
 
 static bool door_rest(struct loop_source *source)
@@ -150,7 +152,7 @@ static bool door_rest(struct loop_source *source)
     struct virtqueue *queue = v->queues[door->index];
     if (!v->running)
         return false;
-    if (!virtqueue_waits(queue))
+    if (!queue->class->waits)
         virtqueue_notify(queue, true);
     return has_work(door);
 }

@@ -76,7 +76,8 @@ struct virtio_class {
     /* Serves queue `index`: at most VIRTQUEUE_BATCH chains, then virtqueue_flush. True: it left
      * work over. Also called when there is nothing. */
     bool (*serve)(struct device *dev, unsigned index);
-    /* Looks for completions while the loop polls; true when there were some. NULL: none come so. */
+    /* Looks for completions while the loop polls and queue 0 has nothing to serve; true when there
+     * were some. NULL: none come so. */
     bool (*poll)(struct device *dev);
     /* Reset, or (index not VIRTIO_ANY) the reset of one queue: forget or push back all chains held
      * that nothing is in flight for. Also called without a start before. */

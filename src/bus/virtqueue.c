@@ -34,7 +34,7 @@ static struct chain *chain_new(struct virtqueue *queue)
         chain = chain_at(queue, queue->made++);
         chain->queue = queue;
         chain->list = own_list(queue, chain);
-        chain->room = RING_OWN_SEGMENTS;
+        chain->limit = chain->list + RING_OWN_SEGMENTS;
     }
     return chain;
 }
@@ -45,54 +45,52 @@ static void chain_forget(struct virtqueue *queue, struct chain *chain)
     queue->idle = chain;
 }
 
+static bool has_grown(const struct chain *chain)
+{
+    return chain->limit - chain->list > RING_OWN_SEGMENTS;
+}
+
 /* Room for the longest chain that may be, for one that is longer than most. */
 static bool chain_grow(struct chain *chain)
 {
-    if (chain->room > RING_OWN_SEGMENTS)
+    if (has_grown(chain))
         return false;
     struct iovec *list = g_try_new(struct iovec, CHAIN_SEGMENTS);
     if (!list)
         return false;
-    memcpy(list, chain->list, chain->segments * sizeof *list);
+    memcpy(list, chain->list, (size_t)(chain->end - chain->list) * sizeof *list);
+    if (chain->way)
+        chain->in = list + (chain->in - chain->list);
+    chain->end = list + (chain->end - chain->list);
+    chain->limit = list + CHAIN_SEGMENTS;
     chain->list = list;
-    chain->room = CHAIN_SEGMENTS;
     return true;
 }
 
-static bool chain_span(struct chain *chain, uint64_t at, uint32_t length, bool in)
+static bool chain_span(struct chain *chain, uint64_t at, uint32_t length)
 {
+    bool in = chain->way;
     struct virtqueue *queue = chain->queue;
-    unsigned used = chain->segments;
     void *host = guest_host(queue->guest, GPA(at), length, in);
-    if (host && used < chain->room) {
-        chain->list[used] = (struct iovec){ host, length };
-        chain->segments++;
+    if (host && chain->end < chain->limit) {
+        *chain->end++ = (struct iovec){ host, length };
         return true;
     }
     /* Spans join neighbours, and a chain's two lists are not neighbours. */
-    unsigned start = in ? chain->out_count : 0;
-    used -= start;
-    if (!guest_span(queue->guest, GPA(at), length, in, chain->list + start, &used,
-                    chain->room - start))
+    struct iovec *start = in ? chain->in : chain->list;
+    unsigned used = (unsigned)(chain->end - start), room = (unsigned)(chain->limit - start);
+    if (!guest_span(queue->guest, GPA(at), length, in, start, &used, room))
         return false;
-    chain->segments = (uint16_t)(start + used);
+    chain->end = start + used;
     return true;
 }
 
-const char *ring_add_other(struct chain *chain, uint64_t at, uint32_t length, bool in)
+const char *ring_add_other(struct chain *chain, uint64_t at, uint32_t length)
 {
-    uint32_t *bytes = in ? &chain->in_bytes : &chain->out_bytes;
-    if (!in && chain->in_bytes)
-        return "a readable buffer behind a writable one";
-    if (!length)
-        return NULL;
-    if (__builtin_add_overflow(*bytes, length, bytes))
-        return "a chain of 4 GiB or more";
-    if (!chain_span(chain, at, length, in) &&
-        (!chain_grow(chain) || !chain_span(chain, at, length, in)))
+    if (length && !chain_span(chain, at, length) &&
+        (!chain_grow(chain) || !chain_span(chain, at, length)))
         return "a buffer outside RAM, or too many of them";
-    if (!in)
-        chain->out_count = chain->segments;
+    chain->bytes += length;
     return NULL;
 }
 
@@ -164,20 +162,27 @@ struct chain *virtqueue_pop(struct virtqueue *queue)
     struct chain *chain = chain_new(queue);
     const char *wrong = chain ? NULL : "more chains than the ring has entries";
     if (!wrong) {
-        chain->out_count = chain->segments = 0;
-        chain->out_bytes = chain->in_bytes = chain->written = 0;
-        chain->status = NULL;
+        chain->end = chain->list;
+        chain->way = 0;
+        chain->bytes = 0;
         wrong = queue->ops->take(queue, chain);
     }
+    if (!wrong && chain->bytes > UINT32_MAX)
+        wrong = "a chain of 4 GiB or more"; /* section 2.7.4.2 */
     if (wrong) {
         if (chain)
             chain_forget(queue, chain);
         virtio_broken(queue->dev, wrong);
         return NULL;
     }
+    if (!chain->way)
+        ring_add_in(chain);
     chain->out = chain->list;
-    chain->in = chain->list + chain->out_count;
-    chain->in_count = chain->segments - chain->out_count;
+    chain->out_count = (unsigned)(chain->in - chain->list);
+    chain->in_count = (unsigned)(chain->end - chain->in);
+    chain->in_bytes = (uint32_t)chain->bytes - chain->out_bytes;
+    chain->written = 0;
+    chain->status = NULL;
     queue->in_flight++;
     return chain;
 }
@@ -202,13 +207,12 @@ void virtqueue_unpop(struct chain *chain)
 static inline void push(struct chain *chain, uint32_t written)
 {
     struct virtqueue *queue = chain->queue;
-    if (queue->active) {
-        queue->ops->give(queue, chain, written);
-        queue->given = true;
-    }
     chain_forget(queue, chain);
     queue->in_flight--;
-    if (!queue->active) {
+    if (queue->active) {
+        queue->given = true;
+        queue->ops->give(queue, chain, written);
+    } else {
         queue->lost |= queue->muted;
         virtio_drained(queue->dev);
     }
@@ -265,7 +269,7 @@ struct virtqueue *virtqueue_new(struct device *dev, unsigned index,
 static void free_pool(struct virtqueue *queue)
 {
     for (unsigned i = 0; i < queue->made; i++)
-        if (chain_at(queue, i)->room > RING_OWN_SEGMENTS)
+        if (has_grown(chain_at(queue, i)))
             g_free(chain_at(queue, i)->list);
     g_clear_pointer(&queue->pool, g_free);
     queue->idle = NULL;
@@ -365,16 +369,6 @@ void virtqueue_positions(const struct virtqueue *queue, uint16_t *next_avail, ui
 {
     *next_avail = queue->ops->position(queue);
     *next_used = queue->next_used;
-}
-
-bool virtqueue_waits(const struct virtqueue *queue)
-{
-    return queue->class->waits;
-}
-
-bool virtqueue_is_active(const struct virtqueue *queue)
-{
-    return queue->active;
 }
 
 bool virtqueue_is_enabled(const struct virtqueue *queue)

@@ -29,9 +29,10 @@ struct chain {
     uint32_t written; /* bytes put into `in` so far by chain_write; virtqueue_push tells */
     /* the queue's */
     uint16_t id, descriptors; /* of the ring */
-    uint16_t segments, room;
-    struct iovec *list; /* `segments` of `room` */
-    uint8_t *status;    /* chain_cut_status */
+    uint16_t way;             /* of the last descriptor: RING_WRITE once `in` has begun, or 0 */
+    uint64_t bytes;           /* of both lists */
+    struct iovec *list, *end, *limit; /* both in one: what is used of it, and where its room ends */
+    uint8_t *status;                  /* chain_cut_status */
     struct chain *next;
 };
 

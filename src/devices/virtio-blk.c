@@ -83,7 +83,6 @@ struct blk {
     struct disk *disk;
     char *serial;
     uint64_t queues;
-    bool polling; /* completions are taken in a batch, which is flushed once */
     struct blk_regs regs;
 };
 
@@ -107,16 +106,19 @@ static const struct virtio_queue_class queue_class = { "requests", QUEUE_SIZE,
 
 /* --- requests ------------------------------------------------------------------------------- */
 
-static void answer(struct chain *chain, uint32_t written, uint8_t status)
-{
-    struct virtqueue *queue = chain->queue;
-    const struct blk *blk = ((struct request *)chain_request(chain))->blk;
-    virtqueue_push_status(chain, written, status);
-    if (!blk->polling)
-        virtqueue_flush(queue);
-}
-
 static void next_range(struct blk *blk, struct chain *chain);
+
+static void go_on(struct blk *blk, struct request *request)
+{
+    if (request->next < request->ranges) {
+        next_range(blk, chain_of(request));
+    } else {
+        request->sync = false;
+        request->disk.op = DISK_FLUSH;
+        disk_submit(blk->disk, &request->disk);
+    }
+    disk_kick(blk->disk);
+}
 
 static void disk_done(struct disk_request *done, int error)
 {
@@ -124,24 +126,12 @@ static void disk_done(struct disk_request *done, int error)
     struct blk *blk = request->blk;
     struct chain *chain = chain_of(request);
     if (!error && request->type == T_IN)
-        for (unsigned i = 0; i < done->iov_count; i++)
-            guest_host_written(blk->dev.board->guest, done->iov[i].iov_base, done->iov[i].iov_len);
-    bool more = request->next < request->ranges;
+        guest_list_written(blk->dev.board->guest, done->iov, done->iov_count);
     /* After a reset nothing more is started: the driver waits for what is. */
-    bool goes_on = (more || request->sync) && !error && virtio_running(&blk->dev);
-    if (goes_on && more) {
-        next_range(blk, chain);
-        disk_kick(blk->disk);
-        return;
-    }
-    if (goes_on) {
-        request->sync = false;
-        request->disk.op = DISK_FLUSH;
-        disk_submit(blk->disk, &request->disk);
-        disk_kick(blk->disk);
-        return;
-    }
-    answer(chain, error ? 0 : request->written, error ? S_IOERR : S_OK);
+    if (!error && (request->next < request->ranges || request->sync) && virtio_running(&blk->dev))
+        go_on(blk, request);
+    else
+        virtqueue_push_status(chain, error ? 0 : request->written, error ? S_IOERR : S_OK);
 }
 
 static void submit(struct blk *blk, struct request *request, enum disk_op op, uint64_t sector,
@@ -168,7 +158,7 @@ static void transfer(struct blk *blk, struct chain *chain, uint64_t sector)
     bool in = request->type == T_IN;
     uint32_t bytes = in ? chain->in_bytes : chain->out_bytes;
     if (bytes % SECTOR || sector > blk->disk->size / SECTOR || (!in && blk->disk->readonly)) {
-        answer(chain, 0, S_IOERR);
+        virtqueue_push_status(chain, 0, S_IOERR);
         return;
     }
     request->disk.iov = in ? chain->in : chain->out;
@@ -190,9 +180,9 @@ static void next_range(struct blk *blk, struct chain *chain)
     bool wrong = sectors > RANGE_SECTORS || le64_get(range.sector) > blk->disk->size / SECTOR ||
                  blk->disk->readonly;
     if (flags & ~(unsigned)RANGE_UNMAP || (discard && flags)) {
-        answer(chain, 0, S_UNSUPPORTED);
+        virtqueue_push_status(chain, 0, S_UNSUPPORTED);
     } else if (wrong) {
-        answer(chain, 0, S_IOERR);
+        virtqueue_push_status(chain, 0, S_IOERR);
     } else {
         /* A discard need not leave zeros (section 5.2.6.2), so only that one may be a hint. */
         submit(blk, request, discard ? DISK_DISCARD : DISK_WRITE_ZEROES, le64_get(range.sector),
@@ -205,7 +195,7 @@ static void start_ranges(struct blk *blk, struct chain *chain)
     struct request *request = chain_request(chain);
     uint32_t count = chain->out_bytes / sizeof(struct range);
     if (!count || chain->out_bytes % sizeof(struct range) || count > RANGES) {
-        answer(chain, 0, S_IOERR);
+        virtqueue_push_status(chain, 0, S_IOERR);
         return;
     }
     request->ranges = (uint16_t)count;
@@ -219,20 +209,24 @@ static void get_id(struct blk *blk, struct chain *chain)
     const char *serial = *blk->serial ? blk->serial : blk->disk->name;
     memcpy(id, serial, MIN(strlen(serial), sizeof id));
     bool ok = chain_write(chain, id, MIN(sizeof id, chain->in_bytes));
-    answer(chain, chain->written, ok ? S_OK : S_IOERR);
+    virtqueue_push_status(chain, chain->written, ok ? S_OK : S_IOERR);
 }
 
 static void start_request(struct blk *blk, struct chain *chain)
 {
     struct header header;
     struct request *request = chain_request(chain);
-    *request = (struct request){ .blk = blk };
+    request->blk = blk;
+    request->ranges = request->next = 0;
+    request->written = 0;
+    request->sync = false;
+    request->disk.iov_count = 0;
     if (!chain_cut_status(chain)) {
         virtqueue_push(chain, 0); /* nowhere to say what is wrong */
         return;
     }
     if (!chain_read(chain, &header, sizeof header)) {
-        answer(chain, 0, S_IOERR);
+        virtqueue_push_status(chain, 0, S_IOERR);
         return;
     }
     request->type = le32_get(header.type);
@@ -252,26 +246,18 @@ static void start_request(struct blk *blk, struct chain *chain)
         start_ranges(blk, chain);
         break;
     default:
-        answer(chain, 0, S_UNSUPPORTED);
+        virtqueue_push_status(chain, 0, S_UNSUPPORTED);
     }
 }
 
 /* --- queues --------------------------------------------------------------------------------- */
 
-static void flush_queues(struct blk *blk)
+/* Shows the driver the answers of a batch. */
+static void flush_queues(void *opaque)
 {
+    struct blk *blk = opaque;
     for (unsigned i = 0; i < blk->queues; i++)
         virtqueue_flush(virtio_queue(&blk->dev, i));
-}
-
-/* What finished at once, as reads from the page cache do, is answered in the same batch. */
-static bool take_finished(struct blk *blk)
-{
-    blk->polling = true;
-    bool any = disk_poll(blk->disk);
-    blk->polling = false;
-    flush_queues(blk);
-    return any;
 }
 
 static bool serve(struct device *dev, unsigned index)
@@ -280,19 +266,19 @@ static bool serve(struct device *dev, unsigned index)
     struct virtqueue *queue = virtio_queue(dev, index);
     struct chain *chain;
     unsigned count = 0;
-    blk->polling = true;
     while (count < VIRTQUEUE_BATCH && (chain = virtqueue_pop(queue))) {
         start_request(blk, chain);
         count++;
     }
     disk_kick(blk->disk);
-    take_finished(blk);
+    disk_poll(blk->disk); /* what finished at once, as reads from the page cache do */
+    virtqueue_flush(queue); /* of what needs no disk */
     return count == VIRTQUEUE_BATCH;
 }
 
 static bool poll(struct device *dev)
 {
-    return take_finished((struct blk *)dev);
+    return disk_poll(((struct blk *)dev)->disk);
 }
 
 static const struct virtio_queue_class *queue(struct device *dev, unsigned index)
@@ -349,9 +335,11 @@ static void disk_resized(struct device *dev, unsigned index)
 
 static bool init(struct device *dev, GError **error)
 {
-    const struct blk *blk = (struct blk *)dev;
-    if (blk->disk)
+    struct blk *blk = (struct blk *)dev;
+    if (blk->disk) {
+        disk_set_batch(blk->disk, flush_queues, blk);
         return true;
+    }
     return hv_fail(error, HV_USAGE, "%s: it has no disk: --disk FILE,bus=virtio gives it one",
                    dev->name);
 }

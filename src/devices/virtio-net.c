@@ -145,8 +145,7 @@ static void deliver(struct vnet *vnet, struct landing *l, size_t length)
         left -= filled[used];
     }
     give_back(l, used);
-    for (unsigned i = 0; i < l->segments; i++)
-        guest_host_written(vnet->dev.board->guest, l->iov[i].iov_base, l->iov[i].iov_len);
+    guest_list_written(vnet->dev.board->guest, l->iov, l->segments);
     /* num_buffers, after all else: the header may be split over segments as the driver likes. */
     struct chain *first = l->chain[0];
     struct iovec *iov = first->in;

@@ -176,6 +176,11 @@ static inline void guest_host_written(struct guest *guest, const void *host, siz
     if ((uintptr_t)host - (uintptr_t)ram->host >= ram->size)
         guest_slot_written(guest, host, length);
 }
+static inline void guest_list_written(struct guest *guest, const struct iovec *iov, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        guest_host_written(guest, iov[i].iov_base, iov[i].iov_len);
+}
 /* The address at which the guest sees host memory got with guest_host or guest_span; false when it
  * does not see it any more. */
 bool guest_address(struct guest *guest, const void *host, gpa *at);

@@ -129,6 +129,7 @@ bool rig_disk_finish(struct rig *rig, unsigned n)
             memory->last = at;
         memory->waiting--;
         r->done(r, memory_transfer(memory, r));
+        disk_end_batch(&memory->disk);
     }
     g_mutex_unlock(memory->disk.lock);
     return r;

@@ -1,15 +1,26 @@
 /* The floor: the least a program can do to run a guest on KVM, as the yardstick of tests/bench. It
  * maps RAM and a ROM, makes an interrupt controller and one vCPU, runs, passes COM1's bytes to
  * stdout and ends with what the guest writes to port 0xf4. Nothing else exists: reads give ones.
- * Linux Documentation/virt/kvm/api.rst. */
+ * Linux Documentation/virt/kvm/api.rst.
+ *
+ *   floor ROM [DISK [poll]]
+ *
+ * With a disk there is a virtio-mmio block device (virtio 1.2 sections 4.2.2 and 5.2) that believes
+ * all that its driver says: one thread reads straight to guest memory, and sleeps until the driver
+ * kicks, or with `poll` looks for requests itself for 50 us before. Reads of three descriptors are
+ * all it knows. */
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LOW = 0xe0000, ROM_SIZE = 128 << 10, RAM_SIZE = 256 << 20, COM1 = 0x3f8, EXIT_PORT = 0xf4 };
@@ -58,12 +69,129 @@ static void port(struct kvm_run *run)
         check((int)write(STDOUT_FILENO, data, run->io.count), "write");
 }
 
+/* --- the disk ------------------------------------------------------------------------------- */
+
+enum { DISK_AT = 0xfeb00000, DISK_END = DISK_AT + 0x200, DRIVER_OK = 4, NO_NOTIFY = 1 };
+enum { SECTOR = 512, POLL_NS = 50000 };
+
+static struct {
+    uint8_t *ram;
+    uint32_t registers[0x200 / 4];
+    int file, kick;
+    bool polls;
+} disk = { .file = -1 };
+
+struct descriptor {
+    uint64_t address;
+    uint32_t length;
+    uint16_t flags, next;
+};
+struct available {
+    uint16_t flags, index, ring[];
+};
+struct used {
+    uint16_t flags, index;
+    struct {
+        uint32_t id, length;
+    } ring[];
+};
+
+static void *area(unsigned offset)
+{
+    return disk.ram + disk.registers[offset / 4];
+}
+
+static void read_one(const struct descriptor *table, uint16_t head)
+{
+    const struct descriptor *data = &table[table[head].next], *status = &table[data->next];
+    uint64_t sector;
+    memcpy(&sector, disk.ram + table[head].address + 8, sizeof sector);
+    ssize_t got = pread(disk.file, disk.ram + data->address, data->length, (off_t)sector * SECTOR);
+    disk.ram[status->address] = got != data->length;
+}
+
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void *serve(void *unused)
+{
+    const struct descriptor *table = area(0x80);
+    volatile struct available *available = area(0x90);
+    volatile struct used *used = area(0xa0);
+    uint16_t size = (uint16_t)disk.registers[0x38 / 4], taken = 0;
+    uint64_t count;
+    int64_t start = 0; /* of polling in vain */
+    used->flags = disk.polls ? NO_NOTIFY : 0;
+    for (;;) {
+        while (taken != available->index) {
+            uint16_t head = available->ring[taken % size];
+            read_one(table, head);
+            used->ring[taken % size].id = head;
+            used->ring[taken % size].length = 1;
+            taken++;
+            start = 0;
+        }
+        __atomic_store_n(&used->index, taken, __ATOMIC_SEQ_CST);
+        if (disk.polls && !start)
+            start = now();
+        if (disk.polls && now() - start < POLL_NS)
+            continue;
+        used->flags = 0;
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (taken == available->index)
+            check((int)read(disk.kick, &count, sizeof count), "read");
+        used->flags = disk.polls ? NO_NOTIFY : 0;
+    }
+    return unused;
+}
+
+static void start_disk(int vm)
+{
+    pthread_t thread;
+    struct kvm_ioeventfd bell = { .addr = DISK_AT + 0x50, .len = 4, .fd = disk.kick };
+    check(ioctl(vm, KVM_IOEVENTFD, &bell), "KVM_IOEVENTFD");
+    check(-pthread_create(&thread, NULL, serve, NULL), "pthread_create");
+}
+
+static uint32_t disk_register(uint64_t offset)
+{
+    static const uint32_t known[] = { 0x74726976, 2, 2 }; /* magic, version, block device */
+    return offset < sizeof known ? known[offset / 4] : 0;
+}
+
+static void mmio(int vm, struct kvm_run *run)
+{
+    uint64_t at = run->mmio.phys_addr;
+    bool here = disk.file >= 0 && at >= DISK_AT && at < DISK_END && run->mmio.len == 4;
+    uint32_t value = here ? disk_register(at - DISK_AT) : UINT32_MAX;
+    if (!run->mmio.is_write) {
+        memset(run->mmio.data, 0xff, sizeof run->mmio.data);
+        memcpy(run->mmio.data, &value, sizeof value);
+    } else if (here) {
+        memcpy(&disk.registers[(at - DISK_AT) / 4], run->mmio.data, sizeof value);
+        if (at == DISK_AT + 0x70 && run->mmio.data[0] & DRIVER_OK)
+            start_disk(vm);
+    }
+}
+
+/* --- the machine ---------------------------------------------------------------------------- */
+
 int main(int argc, char **argv)
 {
     int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
     int file = check(open(argc > 1 ? argv[1] : "", O_RDONLY | O_CLOEXEC), "usage: floor ROM");
     uint8_t *ram = map(RAM_SIZE), *rom = map(ROM_SIZE);
     check(read(file, rom, ROM_SIZE) == ROM_SIZE ? 0 : -1, "ROM of 128 KiB");
+    if (argc > 2) {
+        disk.file = check(open(argv[2], O_RDONLY | O_CLOEXEC), argv[2]);
+        disk.kick = check(eventfd(0, EFD_CLOEXEC), "eventfd");
+        disk.ram = ram;
+        disk.polls = argc > 3;
+    }
 
     int vm = check(ioctl(kvm, KVM_CREATE_VM, 0), "KVM_CREATE_VM");
     slot(vm, 0, 0, LOW, ram, 0);
@@ -87,8 +215,7 @@ int main(int argc, char **argv)
             port(run);
             break;
         case KVM_EXIT_MMIO:
-            if (!run->mmio.is_write)
-                memset(run->mmio.data, 0xff, sizeof run->mmio.data);
+            mmio(vm, run);
             break;
         default:
             fprintf(stderr, "exit reason %u\n", run->exit_reason);

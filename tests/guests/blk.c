@@ -3,13 +3,16 @@
  * only when the device asks for it, so what is measured is the host's. Prints the ticks of the TSC
  * that the reads took.
  *
- * Virtio 1.2: section 4.1.4 (PCI), 3.1.1 (initialization), 2.7 (split rings), 5.2 (block device).
- * The reads run at CPL 3, which a software KVM executes natively. */
+ * The disk is a PCI function, or where there is none, one of a microvm's virtio-mmio devices.
+ *
+ * Virtio 1.2: section 4.1.4 (PCI), 4.2.2 (MMIO), 3.1.1 (initialization), 2.7 (split rings), 5.2
+ * (block device). The reads run at CPL 3, which a software KVM executes natively. */
 #include "guest.h"
 
 #include <stddef.h>
 
 enum { MIB = 1 << 20, PAGE = 4096, SECTOR = 512, SIZE = 128, BAR_AT = 0xe0000000u };
+enum { MMIO_AT = 0xfeb00000u, MMIO_STRIDE = 512, MMIO_DEVICES = 32, MMIO_MAGIC = 0x74726976 };
 enum { UNITS = 64 * MIB / PAGE }; /* of the image, which has 64 MiB at least */
 enum { F_VERSION_1 = 32, ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8 };
 enum { NEXT = 1, WRITE = 2, NO_INTERRUPT = 1, NO_NOTIFY = 1 };
@@ -39,8 +42,9 @@ static _Alignas(4096) volatile struct used used;
 static struct header headers[SIZE];
 static volatile uint8_t statuses[SIZE];
 static uint32_t common, notify;
+static bool mmio;
 
-/* --- the device ----------------------------------------------------------------------------- */
+/* --- the device over PCI -------------------------------------------------------------------- */
 
 static void write8(uint32_t at, uint8_t value)
 {
@@ -52,15 +56,15 @@ static void write16(uint32_t at, uint16_t value)
     *(volatile uint16_t *)(uint64_t)at = value;
 }
 
-static uint32_t find_disk(void)
+enum { NO_FUNCTION = 256 };
+static uint32_t find_function(void)
 {
-    for (uint32_t function = 0; function < 256; function++) {
+    for (uint32_t function = 0; function < NO_FUNCTION; function++) {
         uint32_t id = pci_read(function, 0);
         if (id == 0x10421af4 || id == 0x10011af4)
             return function;
     }
-    print("no virtio disk\n");
-    leave(2);
+    return NO_FUNCTION;
 }
 
 /* The capabilities lead to the two windows that are used here. */
@@ -93,9 +97,9 @@ static void set_area(uint32_t offset, const volatile void *area)
     mmio_write(common + offset + 4, 0);
 }
 
-static void start_disk(void)
+static void start_pci(uint32_t function)
 {
-    find_windows(find_disk());
+    find_windows(function);
     write8(common + 20, 0);
     write8(common + 20, ACKNOWLEDGE | DRIVER);
     mmio_write(common + 8, 0);
@@ -110,6 +114,40 @@ static void start_disk(void)
     set_area(48, &used);
     write16(common + 28, 1);
     write8(common + 20, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+}
+
+/* --- the device over MMIO ------------------------------------------------------------------- */
+
+static void find_mmio(void)
+{
+    for (uint32_t at = MMIO_AT; at < MMIO_AT + MMIO_DEVICES * MMIO_STRIDE; at += MMIO_STRIDE)
+        if (mmio_read(at) == MMIO_MAGIC && mmio_read(at + 4) == 2 && mmio_read(at + 8) == 2)
+            common = at;
+    if (!common) {
+        print("no virtio disk\n");
+        leave(2);
+    }
+    notify = common + 0x50;
+}
+
+static void start_mmio(void)
+{
+    find_mmio();
+    mmio = true;
+    mmio_write(common + 0x70, 0);
+    mmio_write(common + 0x70, ACKNOWLEDGE | DRIVER);
+    mmio_write(common + 0x24, 0);
+    mmio_write(common + 0x20, 0);
+    mmio_write(common + 0x24, 1);
+    mmio_write(common + 0x20, 1u << (F_VERSION_1 - 32));
+    mmio_write(common + 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK);
+    mmio_write(common + 0x30, 0);
+    mmio_write(common + 0x38, SIZE);
+    set_area(0x80, descriptors);
+    set_area(0x90, &available);
+    set_area(0xa0, &used);
+    mmio_write(common + 0x44, 1);
+    mmio_write(common + 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
 }
 
 /* --- the reads ------------------------------------------------------------------------------ */
@@ -128,7 +166,11 @@ static void show(void)
     __asm__ volatile("" : : : "memory");
     available.index = offered;
     __asm__ volatile("lock; addl $0, (%%rsp)" : : : "memory");
-    if (!(used.flags & NO_NOTIFY))
+    if (used.flags & NO_NOTIFY)
+        return;
+    if (mmio)
+        mmio_write(notify, 0);
+    else
         write16(notify, 0);
 }
 
@@ -188,6 +230,10 @@ uint8_t main(void)
 {
     serial_init();
     outb(COM1, 0xa7);
-    start_disk();
-    user_run(user_main, 32 * MIB, BAR_AT, 2 * MIB);
+    uint32_t function = find_function();
+    if (function == NO_FUNCTION)
+        start_mmio();
+    else
+        start_pci(function);
+    user_run(user_main, 32 * MIB, mmio ? MMIO_AT & -(2u * MIB) : BAR_AT, 2 * MIB);
 }

@@ -95,21 +95,10 @@ static int concat_run(struct worker *worker, const struct disk_request *request)
 /* --- the disk's operations, with the owner's lock held -----------------------------------------
  */
 
-static void pass_full(void *opaque, struct disk *part, int error)
-{
-    struct disk *disk = opaque;
-    (void)part;
-    if (disk->full)
-        disk->full(disk->full_opaque, disk, error);
-}
-
 static void attach_parts(struct concat *concat)
 {
-    struct disk *disk = &concat->worker.disk;
-    for (unsigned i = 0; i < concat->count; i++) {
-        disk_attach(concat->parts[i].disk, disk->lock, disk->loop);
-        disk_set_full(concat->parts[i].disk, disk->full ? pass_full : NULL, disk);
-    }
+    for (unsigned i = 0; i < concat->count; i++)
+        disk_lay_under(concat->parts[i].disk, &concat->worker.disk);
     concat->attached = true;
 }
 

@@ -22,6 +22,20 @@ int disk_now(struct disk *disk, const struct disk_request *request)
     return error ? error : disk->ops->now(disk, &copy);
 }
 
+static void pass_full(void *opaque, struct disk *disk, int error)
+{
+    struct disk *upper = opaque;
+    (void)disk;
+    upper->full(upper->full_opaque, upper, error);
+}
+
+void disk_lay_under(struct disk *lower, struct disk *upper)
+{
+    disk_attach(lower, upper->lock, upper->loop);
+    disk_set_full(lower, upper->full ? pass_full : NULL, upper);
+    disk_set_batch(lower, upper->batch, upper->batch_opaque);
+}
+
 static int transfer(struct disk *disk, enum disk_op op, void *data, uint64_t length,
                     uint64_t offset)
 {

@@ -156,6 +156,10 @@ static inline void disk_set_full(struct disk *disk,
     disk->full = full;
     disk->full_opaque = opaque;
 }
+/* For disks that lie on others: the owner of `upper` is that of `lower` too, and is told what it is
+ * told. Before the first request to `lower`, and once `upper` has its owner. */
+void disk_lay_under(struct disk *lower, struct disk *upper);
+
 /* Tries the held write again; or gives it up (EIO), and all others of those in flight that find no
  * room, for who stops or resets a machine that waits for space and must not wait in disk_drain. */
 void disk_retry(struct disk *disk);

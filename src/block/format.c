@@ -10,12 +10,7 @@
 #include <unistd.h>
 
 const struct format *const formats[] = {
-    &qcow2_format,
-    &vdi_format,
-    &vhd_format,
-    &vhdx_format,
-    &vmdk_format,
-    NULL,
+    &qcow2_format, &vdi_format, &vhd_format, &vhdx_format, &vmdk_format, NULL,
 };
 
 static struct disk *open_raw(const struct format_parts *parts, GError **error)

@@ -296,23 +296,11 @@ bool mapped_settled(struct mapped *mapped, uint64_t stamp)
 
 /* --- the disk's operations, with the owner's lock held ---------------------------------------- */
 
-static void pass_full(void *opaque, struct disk *disk, int error)
-{
-    struct disk *upper = opaque;
-    (void)disk;
-    if (upper->full)
-        upper->full(upper->full_opaque, upper, error);
-}
-
-/* The disks below have the same owner. */
 static void attach(struct mapped *mapped)
 {
-    struct disk *disk = &mapped->worker.disk, *lower[] = { mapped->file, mapped->below };
-    for (unsigned i = 0; i < G_N_ELEMENTS(lower); i++)
-        if (lower[i]) {
-            disk_attach(lower[i], disk->lock, disk->loop);
-            disk_set_full(lower[i], disk->full ? pass_full : NULL, disk);
-        }
+    disk_lay_under(mapped->file, &mapped->worker.disk);
+    if (mapped->below)
+        disk_lay_under(mapped->below, &mapped->worker.disk);
     mapped->attached = true;
 }
 

@@ -29,8 +29,9 @@ struct extent {
     uint64_t at;     /* EXTENT_DATA: bytes in the file; EXTENT_PACKED: what the format likes */
 };
 
-/* Room for new data: whole granules of the disk that follow each other, and of the file. It may have
- * more on both sides than was asked for, up to 2 MiB, which is filled with what the guest sees. */
+/* Room for new data: whole granules of the disk that follow each other, and of the file. It may
+ * have more on both sides than was asked for, up to 2 MiB, which is filled with what the guest
+ * sees. */
 struct place {
     uint64_t start, length; /* bytes of the disk, at least one granule */
     uint64_t at;            /* bytes in the file */

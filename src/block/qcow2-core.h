@@ -5,7 +5,8 @@
  * file. L1 and the refcount table are in memory as a whole.
  *
  * Everything is protected by the disk's `work` (block/mapped.h). What qcow2_peek reads, and so is
- * changed with the owner's lock held too: l1, the pieces of l2, `end` and `corrupt`. */
+ * changed with the owner's lock held too: l1, the pieces of l2, `end`, `quick` and
+ * `corrupt`. */
 #pragma once
 #include "base/log.h"
 #include "block/bytes.h"
@@ -106,6 +107,7 @@ struct qcow2 {
     unsigned slice_bits;      /* of entries in a piece of an L2 table */
     unsigned l1_bits;         /* of bytes of the disk that an L1 entry is for */
     bool writable;            /* the file, and who opened it wants that */
+    bool quick;               /* no subclusters, nothing wrong: see qcow2_peek */
     bool corrupt;             /* no more writes */
     bool marked;              /* the dirty bit is set in the file */
     bool broken;              /* nothing more may be written, not even what is in memory */

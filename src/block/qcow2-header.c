@@ -250,6 +250,7 @@ int qcow2_corrupt(struct qcow2 *qcow2, const char *what, uint64_t where)
         return EIO;
     mapped_lock(&qcow2->mapped);
     qcow2->corrupt = true;
+    qcow2->quick = false;
     mapped_unlock(&qcow2->mapped);
     if (qcow2->header.version > 2) {
         qcow2->header.incompatible |= QCOW2_CORRUPT;

@@ -177,12 +177,29 @@ int qcow2_slice(struct qcow2 *qcow2, uint64_t offset, struct table_piece **slice
 
 /* --- the calls of struct mapped_format ------------------------------------------------------- */
 
+/* What most requests are: some bytes of one cluster that only this disk has. */
+static inline bool look_quickly(const struct qcow2 *qcow2, const struct table_piece *slice,
+                                uint64_t offset, uint64_t length, struct extent *extent)
+{
+    uint64_t entry = be64_at(slice->data + ((size_t)qcow2_slice_entry(qcow2, offset) << 3));
+    uint64_t at = entry & ~ENTRY_COPIED, within = offset & (qcow2->cluster - 1);
+    if (!qcow2->quick || at == entry || !qcow2_sane(qcow2, at) || length > qcow2->cluster - within)
+        return false;
+    extent->kind = EXTENT_DATA;
+    extent->writable = qcow2->writable;
+    extent->length = length;
+    extent->at = at + within;
+    return true;
+}
+
 bool qcow2_peek(struct mapped *mapped, uint64_t offset, uint64_t length, struct extent *extent)
 {
     const struct qcow2 *qcow2 = qcow2_of(mapped);
     struct table_piece *slice = table_find(&qcow2->l2, qcow2_slice_index(qcow2, offset));
     if (slice) {
         slice->used = true;
+        if (look_quickly(qcow2, slice, offset, length, extent))
+            return true;
         return look(qcow2, slice, offset, length, extent);
     }
     if (qcow2->l1[offset >> qcow2->l1_bits] & ENTRY_OFFSET)

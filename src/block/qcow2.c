@@ -99,6 +99,7 @@ bool qcow2_load(struct qcow2 *qcow2, struct disk *file, const char *name, bool c
                        g_strerror(failure));
     find_virgin(qcow2);
     qcow2->writable = counted && !file->readonly;
+    qcow2->quick = qcow2->entry_bits == 3;
     qcow2->marked = qcow2->header.incompatible & QCOW2_DIRTY;
     qcow2->lazy = qcow2->header.compatible & QCOW2_LAZY;
     return !counted || qcow2_read_snapshots(qcow2, name, error);

@@ -92,13 +92,19 @@ int raw_transfer(const struct raw_io *io, int fd, bool write, const struct iovec
 /* --- on the worker's threads --------------------------------------------------------------------
  */
 
+/* A flush that finds no room has lost what it was to write: another try would not bring it back. */
+static int flush_error(int error)
+{
+    return error == ENOSPC || error == EDQUOT ? EIO : error;
+}
+
 static int raw_flush(struct raw *raw)
 {
     g_mutex_lock(&raw->flush);
     int result = 0;
     while (!raw->flush_failed && (result = raw->io->sync(raw->fd)) < 0)
         if (errno != EINTR)
-            raw->flush_failed = errno;
+            raw->flush_failed = flush_error(errno);
     g_mutex_unlock(&raw->flush);
     return raw->flush_failed;
 }
@@ -192,7 +198,7 @@ static void flush_result(struct raw *raw, int result)
         return;
     }
     if (result < 0 && !raw->flush_failed) {
-        raw->flush_failed = -result;
+        raw->flush_failed = flush_error(-result);
         log_warn(raw->worker.disk.name, "flush failed: %s", g_strerror(-result));
     }
     struct disk_request *next, *request = end_flush(raw);

@@ -54,7 +54,7 @@ static int carry_out(struct worker *worker, const struct disk_request *request)
     if (request->op == DISK_READ && atomic_load_explicit(&worker->giving_up, memory_order_relaxed))
         return EIO;
     int error = worker->run(worker, request);
-    while (is_full(error) && (request->op == DISK_WRITE || request->op == DISK_WRITE_ZEROES))
+    while (is_full(error)) /* metadata are written for any request */
         error = hold(worker, error) ? worker->run(worker, request) : EIO;
     if (error)
         report(worker, request, error);

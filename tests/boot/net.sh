@@ -65,6 +65,7 @@ net_transfers() {
     echo "# $1 MiB to the guest: $((SECONDS - began)) s"
     began=$SECONDS
     # It hangs up when it has all: busybox's nc does not tell when its input has ended.
+    rm -f listens
     mkfifo listens
     python3 - "$upload" "$2" "$net_host" >came <<'END' &
 import hashlib, socket, sys

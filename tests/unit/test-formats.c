@@ -264,20 +264,20 @@ struct made {
 };
 
 static const struct made all_made[] = {
-    { "vdi/dynamic", "vdi", "static=off", 37 * MIB + 1024 },
+    { "vdi/dynamic", "vdi", "static=off", 13 * MIB + 1024 },
     { "vdi/fixed", "vdi", "static=on", 5 * MIB },
     { "vdi/tiny", "vdi", "static=off", SECTOR },
-    { "vhd/dynamic", "vpc", "subformat=dynamic", 37 * MIB + 1024 },
+    { "vhd/dynamic", "vpc", "subformat=dynamic", 13 * MIB + 1024 },
     { "vhd/exact", "vpc", "subformat=dynamic,force_size=on", 21 * MIB + 1536 },
     { "vhd/fixed", "vpc", "subformat=fixed", 5 * MIB },
     { "vhd/fixed-exact", "vpc", "subformat=fixed,force_size=on", 5 * MIB },
-    { "vhdx/dynamic", "vhdx", "subformat=dynamic,block_size=1M", 37 * MIB + 1024 },
+    { "vhdx/dynamic", "vhdx", "subformat=dynamic,block_size=1M", 13 * MIB + 1024 },
     { "vhdx/small", "vhdx", "subformat=dynamic,block_size=1M", 5 * MIB },
-    { "vhdx/large-blocks", "vhdx", "subformat=dynamic,block_size=64M", 70 * MIB },
+    { "vhdx/large-blocks", "vhdx", "subformat=dynamic,block_size=64M", 66 * MIB },
     { "vhdx/fixed", "vhdx", "subformat=fixed,block_size=8M", 9 * MIB },
-    { "vmdk/monolithic-sparse", "vmdk", "subformat=monolithicSparse", 37 * MIB },
+    { "vmdk/monolithic-sparse", "vmdk", "subformat=monolithicSparse", 9 * MIB },
     { "vmdk/monolithic-flat", "vmdk", "subformat=monolithicFlat", 5 * MIB + 1024 },
-    { "vmdk/split-sparse", "vmdk", "subformat=twoGbMaxExtentSparse", 35 * MIB },
+    { "vmdk/split-sparse", "vmdk", "subformat=twoGbMaxExtentSparse", 9 * MIB },
     { "vmdk/split-flat", "vmdk", "subformat=twoGbMaxExtentFlat", 5 * MIB },
     { "vmdk/stream", "vmdk", "subformat=streamOptimized", 37 * MIB },
     { NULL },
@@ -1024,7 +1024,7 @@ static void vmdk_differencing(void)
     save("parent.vmdk", parent, size);
     if (!qemu_img("create", "-q", "-f", "vmdk", "-o", "zeroed_grain=on", "-F", "vmdk", "-b",
                   "parent.vmdk", "child.vmdk", NULL) ||
-        !qemu_io("child.vmdk", "write -P 0x77 1000k 300k", "write -z 20M 2M"))
+        !qemu_io("child.vmdk", "write -P 0x77 1000k 300k", "write -z 6M 2M"))
         return;
     assert_as_qemu("child.vmdk");
 

@@ -7,7 +7,6 @@
 #include "block/bytes.h"
 #include "block/reader.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* Little-endian, at these places: */

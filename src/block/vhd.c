@@ -10,7 +10,6 @@
 #include "block/reader.h"
 #include "block/utf16.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* All numbers are big-endian. The footer ("Hard Disk Footer Format"): */

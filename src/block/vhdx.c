@@ -12,7 +12,6 @@
 #include "block/reader.h"
 #include "block/utf16.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum { HEADERS_AT = 64 << 10, HEADER_STEP = 64 << 10, REGIONS_AT = 192 << 10 };

@@ -10,7 +10,6 @@
 #include "block/concat.h"
 #include "block/raw.h"
 
-#include <errno.h>
 #include <string.h>
 
 struct vmdk {

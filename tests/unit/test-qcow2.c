@@ -701,7 +701,6 @@ static void one_failure(struct history *history, unsigned which, int error)
         memcpy(history->model + at, history->data, length);
     }
     host.fail = 0;
-    disk_free(history->owner.disk);
     reopen(history);
     check_read(history, 0, DISK);
     disk_free(history->owner.disk);

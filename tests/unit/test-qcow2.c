@@ -385,6 +385,7 @@ static struct {
     GArray *calls; /* NULL: they are not noted */
     unsigned fail; /* which call fails, counted down; 0: none */
     int error;     /* how */
+    bool lost;     /* it was a sync: what it was for is lost, and the guest knows */
 } host;
 
 static bool fails(void)
@@ -424,8 +425,10 @@ static ssize_t host_write(int fd, const struct iovec *iov, int count, off_t offs
 static int host_sync(int fd)
 {
     (void)fd;
-    if (fails())
+    if (fails()) {
+        host.lost = true;
         return -1;
+    }
     note(HOST_SYNC, 0, 0, NULL);
     return 0;
 }
@@ -664,6 +667,7 @@ static void one_failure(struct history *history, unsigned which, int error)
     open_on_host(history);
     host.fail = which;
     host.error = error;
+    host.lost = false;
     for (unsigned round = 1; round <= 30; round++) {
         static const enum disk_op ops[] = { DISK_WRITE, DISK_FLUSH,   DISK_WRITE,       DISK_READ,
                                             DISK_WRITE, DISK_DISCARD, DISK_WRITE_ZEROES };
@@ -702,7 +706,8 @@ static void one_failure(struct history *history, unsigned which, int error)
     }
     host.fail = 0;
     reopen(history);
-    check_read(history, 0, DISK);
+    if (!host.lost)
+        check_read(history, 0, DISK);
     disk_free(history->owner.disk);
     history->owner.disk = NULL;
     struct format_report report;

@@ -12,6 +12,9 @@ enum {
     REFCOUNT_SETS = 16, /* 512 KiB */
 };
 
+/* How far behind the end of the file clusters are left unused because damaged tables name them. */
+#define FAR (4ULL << 30)
+
 /* Tables read for repairing a dirty image when it is opened. */
 #define REPAIR_BUDGET (1ULL << 30)
 
@@ -57,6 +60,7 @@ static void find_virgin(struct qcow2 *qcow2)
     for (size_t i = 0; i < qcow2->refcount_table_size; i++)
         if (qcow2->refcount_table[i] < MAX_FILE)
             most = MAX(most, qcow2->refcount_table[i] + qcow2->cluster);
+    most = MIN(most, qcow2->end + FAR);
     qcow2->virgin = (most + qcow2->cluster - 1) >> qcow2->bits;
 }
 

@@ -361,14 +361,14 @@ measure_disk() {
             for vmm in $vmms; do
                 ticks "$vmm" "blk-$depth-$READS" >>"$work/$vmm.ticks-$depth"
                 fast=io_uring
-                [ "$vmm" = hv ] || ticks "$vmm" "blk-$depth-$READS" >>"$work/$vmm.fast-$depth"
+                [ "$vmm" = hv ] || ticks "$vmm" "blk-$depth-$READS" >>"$work/$vmm.ticks-fast-$depth"
                 fast=
             done
         done
         for vmm in $vmms; do
             put "$vmm" "time-$depth" "$(median <"$work/$vmm.ticks-$depth")"
             put "$vmm" "fast-$depth" "$(get "$vmm" "time-$depth")"
-            [ "$vmm" = hv ] || put "$vmm" "fast-$depth" "$(median <"$work/$vmm.fast-$depth")"
+            [ "$vmm" = hv ] || put "$vmm" "fast-$depth" "$(median <"$work/$vmm.ticks-fast-$depth")"
         done
     done
     disk=

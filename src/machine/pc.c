@@ -241,7 +241,7 @@ static const struct {
     [DRIVE_AHCI] = { "ahci", "disk%u", "/pci@i0cf8/*@1f,2/drive@%u/disk@0" },
     [DRIVE_VIRTIO] = { "virtio-blk", "disk", "/pci@i0cf8/*@%x/disk@0,0" },
     [DRIVE_NVME] = { "nvme", "disk0", "/pci@i0cf8/*@%x/namespace@1,0" },
-    [DRIVE_FLOPPY] = { "fdc", "disk%u", "/pci@i0cf8/*@1f/fdc@03f0/floppy@%u" },
+    [DRIVE_FLOPPY] = { "fdc", "disk%u", "/pci@i0cf8/isa@1f/fdc@03f0/floppy@%u" },
 };
 
 /* A controller for one disk, with a queue for each vCPU. */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 struct chain *chain_new(int fd, const char *name, const struct format *format, bool readonly)
@@ -219,6 +220,43 @@ static bool add_links(struct opening *opening, const struct place *place, GError
     return ok;
 }
 
+/* The attribute of a file in which it is written down that it is a raw disk. Its guest may write
+ * anything there, the beginning of a qcow2 image with somebody's file below it too. Where the file
+ * system has no attributes, the rules for what an image may name are all there is. */
+static const char pin[] = "user.hv.format";
+
+/* The format of an image that the user named without one. */
+static const struct format *settle_format(int fd, const char *shown, const struct image_info *info,
+                                          bool readonly, GError **error)
+{
+    char pinned[16] = "";
+    const struct format *raw = &raw_format;
+    bool known = fgetxattr(fd, pin, pinned, sizeof pinned - 1) > 0 && !strcmp(pinned, raw->name);
+    if (info->device)
+        return raw;
+    if (known && info->format != raw) {
+        hv_fail(error, HV_USAGE,
+                "%s was a raw disk when hv last wrote to it, and looks like %s now: if a guest "
+                "wrote that, use it with format=raw, else with format=%s",
+                shown, info->format->what, info->format->name);
+        return NULL;
+    }
+    if (!readonly && !known && info->format == raw)
+        fsetxattr(fd, pin, raw->name, strlen(raw->name), 0);
+    return info->format;
+}
+
+/* The user says what it is. */
+static void pin_format(int fd, const struct format *format, bool readonly)
+{
+    if (readonly)
+        return;
+    if (format == &raw_format)
+        fsetxattr(fd, pin, format->name, strlen(format->name), 0);
+    else
+        fremovexattr(fd, pin);
+}
+
 static bool named_above(const struct place *place)
 {
     g_autofree char *own = image_identity(place->chain->fd);
@@ -243,14 +281,17 @@ static struct chain *open_at(struct opening *opening, int fd, char *path, const 
     if (!image_probe(fd, shown, &info, error) ||
         (!chain->format && !image_usable(&info, path, error)))
         return NULL;
-    if (!chain->format)
-        chain->format = info.format;
     if (named_above(&place)) {
         hv_fail(error, HV_FAILED, "%s: this image lies on itself", shown);
         return NULL;
     }
-    if (!image_lock(fd, shown, !readonly, opening->rules->machines, error) ||
-        !add_links(opening, &place, error))
+    if (!image_lock(fd, shown, !readonly, opening->rules->machines, error))
+        return NULL;
+    if (!chain->format)
+        chain->format = settle_format(fd, shown, &info, readonly, error);
+    else if (!above)
+        pin_format(fd, chain->format, readonly);
+    if (!chain->format || !add_links(opening, &place, error))
         return NULL;
     return g_steal_pointer(&chain);
 }

@@ -242,7 +242,7 @@ static void catch_up(struct rtc *rtc)
         regs->ram[C] |= C_PF;
     regs->seen = now;
     uint64_t seconds = divider_runs(rtc) ? since(rtc, now) / NS_PER_SECOND : 0;
-    regs->second_at += (int64_t)(seconds * NS_PER_SECOND);
+    regs->second_at = (int64_t)((uint64_t)regs->second_at + seconds * NS_PER_SECOND);
     if (!seconds || !clock_runs(rtc))
         return;
     regs->ram[C] |= alarm_in(rtc) <= seconds ? C_UF | C_AF : C_UF;

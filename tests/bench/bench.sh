@@ -15,7 +15,7 @@
 # QEMU       the program (default qemu-system-x86_64 when installed); "none" leaves it out
 # ROUNDS     of the disk's times, which are reported and not judged (default 5)
 # IDLE       seconds over which wake-ups are counted (default 10)
-# PARTS      what is measured (default "idle start exits disk")
+# PARTS      what is measured (default "idle start exits disk network")
 #
 # With Xvfb installed, hv's wake-ups are counted with a window too.
 #
@@ -32,7 +32,7 @@ HV_VMM=${HV_VMM:-hv-vmm}
 HV_OPTIONS=${HV_OPTIONS:---headless --memory 256M --cpus 1 --serial stdio --device debug-exit}
 QEMU=${QEMU:-$(command -v qemu-system-x86_64 || echo none)}
 IDLE=${IDLE:-10}
-PARTS=${PARTS:-idle start exits disk}
+PARTS=${PARTS:-idle start exits disk network}
 RAM_KIB=262144
 COUNT=4000
 
@@ -80,8 +80,10 @@ vmms="$vmms floor"
 # The command line that starts a ROM in a VMM. QEMU's default is the I/O APIC in the kernel, where
 # an access to it is no exit: for MMIO its own is counted.
 # With `disk` set, the machine has that virtio disk; QEMU's is served by an iothread. With `fast`,
-# the floor polls it and QEMU uses io_uring, as hv does both at all times.
+# the floor polls it and QEMU uses io_uring, as hv does both at all times. With `network` set, it has a
+# virtio network card on the user-mode network of each.
 irqchip=on
+network=
 disk=
 fast=
 qemu_of() { # machine virtio-blk-device rom
@@ -89,13 +91,15 @@ qemu_of() { # machine virtio-blk-device rom
         "-nodefaults -display none -serial stdio -bios $3" \
         "-device isa-debug-exit,iobase=0xf4,iosize=4" \
         ${disk:+-object iothread,id=loop -device $2,drive=d,iothread=loop} \
-        ${disk:+-drive if=none,id=d,format=raw,file=$disk,aio=${fast:-threads}}
+        ${disk:+-drive if=none,id=d,format=raw,file=$disk,aio=${fast:-threads}} \
+        ${network:+-netdev user,id=n -device virtio-net-pci,netdev=n,romfile=}
 }
 command_of() {
     case $1 in
     hv)
         echo "$HV run --name $HV_BENCH_RUN $HV_OPTIONS" \
-            "${disk:+--net none --disk $disk,bus=virtio} --firmware $2"
+            "${disk:+--net none --disk $disk,bus=virtio}" \
+            "${network:+--net user,model=virtio} --firmware $2"
         ;;
     floor) echo "$floor $2 $disk ${fast:+poll}" ;;
     qemu) qemu_of "q35,kernel_irqchip=$irqchip" virtio-blk-pci "$2" ;;
@@ -106,10 +110,11 @@ command_of() {
     esac
 }
 
-# The name of the executable that is the machine.
+# The names of the executables that are the machine: of hv also the one that is its network, where
+# that is measured.
 process_of() {
     case $1 in
-    hv) echo "$HV_VMM" ;;
+    hv) echo "$HV_VMM${network:+ hv-net}" ;;
     floor) basename "$floor" ;;
     qemu | microvm) basename "$QEMU" ;;
     esac
@@ -123,17 +128,19 @@ get() { # vmm metric
     cat "$work/$1.$2" 2>/dev/null || echo -
 }
 
-# User instructions of the machine's process for one run of a ROM: whole, and without what is not
-# dispatch. callgrind writes a file for each process; a fork that did not exec has the same command,
-# the largest is the machine. Not dispatch is what run_vcpu's calls of kvm_vcpu_run and the bus's
+# User instructions of the machine's processes for one run of a ROM, which reads $input: whole, and
+# without what is not dispatch. callgrind writes a file for each process; a fork that did not exec has
+# the same command, the largest of each name counts. Not dispatch is what run_vcpu's calls of kvm_vcpu_run and the bus's
 # calls of the devices cost, all within included.
+input=
 instructions() { # vmm rom
+    echo "$input" >"$work/in"
     rm -f "$work"/callgrind.*
     # shellcheck disable=SC2046
     timeout 300 valgrind --quiet --tool=callgrind --trace-children=yes \
         --compress-strings=no --compress-pos=no \
         --callgrind-out-file="$work/callgrind.%p" $(command_of "$1" "$roms/$2.rom") \
-        </dev/null >"$work/out" 2>"$work/err"
+        <"$work/in" >"$work/out" 2>"$work/err"
     for file in "$work"/callgrind.*; do
         [ -f "$file" ] || continue
         awk -v want="$(process_of "$1")" '
@@ -141,7 +148,7 @@ instructions() { # vmm rom
                 sub(/[.\047].*/, "", name)
                 return name
             }
-            /^cmd:/ { n = split($2, path, "/"); mine = path[n] == want }
+            /^cmd:/ { n = split($2, path, "/"); mine = index(" " want " ", " " path[n] " ") }
             /^fn=/ { caller = plain(substr($0, 4)) }
             /^cfn=/ { called = plain(substr($0, 5)) }
             /^calls=/ { # the next line has the cost
@@ -151,8 +158,11 @@ instructions() { # vmm rom
                     (bus && called !~ /^(bus|access|g_mutex|find)_/))
                     beyond += $2
             }
-            /^totals:/ && mine { print $2, $2 - beyond }' "$file"
-    done | sort -n | tail -1 >"$work/total"
+            /^totals:/ && mine { print path[n], $2, $2 - beyond }' "$file"
+    done | sort -k 2 -n | awk '
+        { total[$1] = $2; dispatch[$1] = $3 }
+        END { for (name in total) { a += total[name]; b += dispatch[name] } if (a) print a, b }
+        ' >"$work/total"
     end_strays
     if [ ! -s "$work/total" ]; then
         cat "$work/err" >&2
@@ -374,12 +384,65 @@ measure_disk() {
     disk=
 }
 
+# A TCP connection between guest and host through the user-mode network: instructions and system
+# calls of the machine and its network for each KiB. A copy by `rep movsb` would count as an
+# instruction for each byte, others as one for 32 bytes: the tunable makes all of them alike.
+NET_MIB=16
+system_calls() { # vmm rom
+    echo "$input" >"$work/in"
+    # shellcheck disable=SC2046
+    timeout 300 strace -f -qq -c -e signal=none -o "$work/calls" \
+        $(command_of "$1" "$roms/$2.rom") <"$work/in" >"$work/out" 2>"$work/err"
+    end_strays
+    grep -q ticks "$work/out" || fail "$1: the network guest says: $(cat "$work/out" "$work/err")"
+    awk '$NF == "total" { print $4 }' "$work/calls"
+}
+
+measure_way() { # send or receive, what the guest does
+    for vmm in $vmms; do
+        case $vmm in floor | microvm) continue ;; esac
+        for mib in 0 $NET_MIB; do
+            input="$1 $(cat "$work/port") $mib"
+            total=$(instructions "$vmm" net) || exit 2
+            put "$vmm" "instructions-$mib" "${total% *}"
+            total=$(system_calls "$vmm" net) || exit 2
+            put "$vmm" "calls-$mib" "$total"
+        done
+        for what in instructions calls; do
+            put "$vmm" "$1-$what" "$(echo "$(get "$vmm" $what-0)" "$(get "$vmm" $what-$NET_MIB)" |
+                awk -v kib=$((NET_MIB * 1024)) '{ printf "%.4g", ($2 - $1) / kib }')"
+        done
+    done
+    input=
+}
+
+measure_network() {
+    GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=1000000000
+    export GLIBC_TUNABLES
+    network=yes
+    for ways in send:receive receive:send; do
+        "$build/tests/bench/peer" ${ways#*:} >"$work/port" &
+        running="$running $!"
+        until [ -s "$work/port" ]; do sleep 0.1; done
+        measure_way ${ways%:*}
+        end_running
+    done
+    network=
+    unset GLIBC_TUNABLES
+}
+
+# What is allowed where a share of what QEMU has is.
+share() { # metric divisor
+    get qemu "$1" | awk -v n="$2" '{ print $1 == "-" ? "-" : int($1 / n) }'
+}
+
 for part in $PARTS; do
     case $part in
     idle) measure_all_idle ;;
     start) for vmm in $vmms; do measure_start "$vmm"; done ;;
     exits) for vmm in $vmms; do measure_exits "$vmm"; done ;;
     disk) measure_disk ;;
+    network) measure_network ;;
     *) fail "PARTS: there is no $part" ;;
     esac
 done
@@ -438,4 +501,8 @@ row '20000 reads, 32 in flight, K ticks' time-32 -
 row '  floor polls, QEMU has io_uring' fast-32 -
 row '20000 reads, one in flight, K ticks' time-1 -
 row '  floor polls, QEMU has io_uring' fast-1 -
+row 'TCP from the guest, instructions a KiB' send-instructions "$(share send-instructions 2)"
+row '  system calls a KiB' send-calls -
+row 'TCP to the guest, instructions a KiB' receive-instructions "$(share receive-instructions 2)"
+row '  system calls a KiB' receive-calls -
 exit $over

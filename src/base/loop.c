@@ -332,6 +332,7 @@ bool loop_add(struct loop *loop, struct loop_source *source, uint32_t events)
     bool ok = begin(loop) && watch(loop, source, EPOLL_CTL_ADD, events);
     if (ok) {
         source->loop = loop;
+        source->events = events;
         set_waked(source, false);
         source->next = loop->sources;
         loop->sources = source;
@@ -343,8 +344,9 @@ bool loop_add(struct loop *loop, struct loop_source *source, uint32_t events)
 
 void loop_change(struct loop_source *source, uint32_t events)
 {
-    if (source->loop)
-        watch(source->loop, source, EPOLL_CTL_MOD, events);
+    if (source->loop && source->events != events &&
+        watch(source->loop, source, EPOLL_CTL_MOD, events))
+        source->events = events;
 }
 
 void loop_remove(struct loop_source *source)

@@ -34,6 +34,7 @@ struct loop_source {
     /* the loop's */
     struct loop *loop; /* NULL: not added */
     struct loop_source *next;
+    uint32_t events; /* watched for */
     bool waked;
 };
 

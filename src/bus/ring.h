@@ -52,6 +52,7 @@ struct virtqueue {
     uint16_t seen;        /* split: the driver's index as last read */
     uint16_t unsignalled; /* used entries since the last decision to interrupt or not */
     bool given;           /* pushed, not flushed */
+    bool asking;          /* the driver has been asked to tell of what a device waits for */
 
     unsigned in_flight, in_flight_descriptors;
     void *pool; /* `size` chains of `stride` bytes, of which `made` were in use once */

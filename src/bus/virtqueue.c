@@ -156,6 +156,7 @@ struct chain *virtqueue_pop(struct virtqueue *queue)
         if (!queue->class->waits)
             return NULL;
         virtqueue_notify(queue, true); /* the loop, which asks for the others, may be asleep */
+        queue->asking = true;
         if (!virtqueue_pending(queue))
             return NULL;
     }
@@ -184,6 +185,10 @@ struct chain *virtqueue_pop(struct virtqueue *queue)
     chain->written = 0;
     chain->status = NULL;
     queue->in_flight++;
+    if (queue->asking) { /* nobody waits any more: no exit for each buffer that is added */
+        queue->asking = false;
+        virtqueue_notify(queue, false);
+    }
     return chain;
 }
 
@@ -297,6 +302,7 @@ const char *virtqueue_enable(struct virtqueue *queue, const struct ring_setup *s
     queue->next_avail = setup->next_avail;
     queue->next_used = setup->next_used;
     queue->given = false;
+    queue->asking = queue->class->waits; /* as the driver made the ring */
     queue->unsignalled = 0;
     queue->in_flight_descriptors = 0; /* what came back while it was off was not counted */
     queue->ops = setup->packed ? &ring_packed : &ring_split;

@@ -73,6 +73,49 @@ static void unplugged(void)
     done(driver);
 }
 
+static void add_buffer(struct driver *driver, uint64_t at)
+{
+    const struct driver_buffer buffer = { at, HEADER + FRAME, true };
+    driver_add(driver, RX, &buffer, 1);
+}
+
+static void arrive(struct driver *driver)
+{
+    static const uint8_t packet[HEADER + FRAME];
+    g_assert_true(rig_packet_in(driver->rig, packet, sizeof packet));
+    driver_turn(driver);
+}
+
+/* Receive buffers that nobody waits for come without a notification (sections 2.7.7 and 2.7.10). */
+static void told(const void *features)
+{
+    struct driver *driver = open_driver(*(const uint64_t *)features);
+    uint64_t at = driver_room(driver, 4096);
+    add_buffer(driver, at);
+    g_assert_true(driver_wanted(driver, RX));
+    driver_run(driver, RX);
+    for (unsigned i = 0; i < 3; i++) {
+        arrive(driver); /* fills the buffer */
+        g_assert_true(driver_used(driver, RX, NULL, NULL));
+        g_assert_false(driver_used(driver, RX, NULL, NULL));
+        add_buffer(driver, at);
+        g_assert_false(driver_wanted(driver, RX));
+        driver->queue[RX].added = 0; /* so there is no kick */
+        arrive(driver);
+        arrive(driver); /* and this one waits */
+        g_assert_true(driver_used(driver, RX, NULL, NULL));
+        g_assert_false(driver_used(driver, RX, NULL, NULL));
+        add_buffer(driver, at);
+        g_assert_true(driver_wanted(driver, RX));
+        driver_run(driver, RX);
+        g_assert_true(driver_used(driver, RX, NULL, NULL));
+        add_buffer(driver, at);
+        g_assert_false(driver_wanted(driver, RX));
+        driver->queue[RX].added = 0;
+    }
+    done(driver);
+}
+
 /* Section 5.1.6.5.2: a list of addresses as long as a descriptor can make it is refused. */
 static void addresses(void)
 {
@@ -100,9 +143,12 @@ static void addresses(void)
 
 int main(int argc, char **argv)
 {
+    static const uint64_t none = 0, by_index = UINT64_C(1) << VIRTIO_EVENT_IDX;
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/virtio-net/blocked", blocked);
     g_test_add_func("/virtio-net/unplugged", unplugged);
     g_test_add_func("/virtio-net/addresses", addresses);
+    g_test_add_data_func("/virtio-net/told", &none, told);
+    g_test_add_data_func("/virtio-net/told-by-index", &by_index, told);
     return g_test_run();
 }

@@ -123,7 +123,8 @@ static int open_link(const struct opening *opening, const struct chain *from,
         return -1;
     }
     bool absolute = g_path_is_absolute(link->name);
-    *path = absolute ? g_strdup(link->name) : g_build_filename(folder, link->name, NULL);
+    bool here = absolute || !strcmp(folder, ".");
+    *path = here ? g_strdup(link->name) : g_build_filename(folder, link->name, NULL);
     int fd = open_allowed(rules, *path);
     if (fd < 0 && rules->trusted)
         fd = open(*path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);

@@ -1,10 +1,38 @@
 /* Guessing a guest's drivers; see guess.h. File systems are recognised by libblkid. */
 #include "cli/guess.h"
 
+#include "block/chain.h"
+#include "block/disk.h"
+#include "block/format.h"
+
 #include <blkid/blkid.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+/* An image as libblkid can look at it: the file, or, of another format than raw, a sparse file in
+ * memory with the parts of the disk that matter. */
+struct content {
+    int fd;
+    struct disk *disk; /* where these come from; NULL: nowhere */
+};
+
+enum {
+    PART = 1 << 20 /* bytes at the beginning of a disk or partition in which systems are told */
+};
+
+static void fetch(const struct content *content, uint64_t offset)
+{
+    uint64_t size = content->disk ? content->disk->size : 0;
+    if (offset >= size)
+        return;
+    uint64_t length = MIN(PART, size - offset);
+    g_autofree uint8_t *data = g_malloc(length);
+    if (!disk_read(content->disk, data, length, offset) &&
+        pwrite(content->fd, data, length, (off_t)offset) < 0)
+        return; /* it is a guess */
+}
 
 /* Of the systems on a disk: nothing known, one with virtio drivers, one without. */
 enum evidence { NOTHING, VIRTIO, OTHER };
@@ -43,12 +71,13 @@ static enum evidence probe_range(int fd, blkid_loff_t offset, blkid_loff_t size)
 }
 
 /* All partitions, or the whole disk where there are none. Windows anywhere outweighs the rest. */
-static enum evidence probe_disk(int fd)
+static enum evidence probe_disk(const struct content *content)
 {
-    enum { SECTOR = 512 };
+    int fd = content->fd;
     enum evidence evidence = NOTHING;
     blkid_probe probe = blkid_new_probe();
     blkid_partlist list = NULL;
+    fetch(content, 0);
     if (probe && blkid_probe_set_device(probe, fd, 0, 0) == 0) {
         blkid_probe_enable_partitions(probe, 1);
         list = blkid_probe_get_partitions(probe);
@@ -61,16 +90,18 @@ static enum evidence probe_disk(int fd)
         blkid_loff_t size = blkid_partition_get_size(part);
         if (blkid_partition_is_extended(part) || size <= 0)
             continue;
-        evidence =
-            MAX(evidence, probe_range(fd, blkid_partition_get_start(part) * SECTOR, size * SECTOR));
+        blkid_loff_t start = blkid_partition_get_start(part) * SECTOR;
+        fetch(content, (uint64_t)start);
+        evidence = MAX(evidence, probe_range(fd, start, size * SECTOR));
     }
     blkid_free_probe(probe);
     return evidence;
 }
 
 /* What the boot loader of a CD says of itself, in the image that El Torito (section 2.0) starts. */
-static enum evidence probe_cd(int fd)
+static enum evidence probe_cd(const struct content *content)
 {
+    int fd = content->fd;
     static const char *const loaders[] = { "ISOLINUX", "GRUB", "BTX loader", "CDBOOT", "NetBSD" };
     enum { BLOCK = 2048, BOOT_RECORD = 17, LOADER = 65536, CATALOG_AT = 0x47, ENTRY_AT = 0x28 };
     g_autofree uint8_t *data = g_malloc(LOADER);
@@ -89,16 +120,45 @@ static enum evidence probe_cd(int fd)
     return NOTHING;
 }
 
-static enum evidence probe_all(const GPtrArray *drives, enum evidence (*probe)(int fd))
+/* False when it cannot be opened: whoever opens it in earnest says why. */
+static bool open_content(struct content *content, const struct config *config,
+                         const struct drive *drive)
+{
+    *content = (struct content){ .fd = open(drive->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) };
+    const struct format *format = NULL;
+    if (content->fd >= 0)
+        format = drive->format ? format_named(drive->format) : format_probe(content->fd);
+    if (!format || format == &raw_format)
+        return content->fd >= 0;
+    close(content->fd);
+    const struct chain_rules rules = {
+        .readonly = true,
+        .format = format->name,
+        .allowed = drive->backing,
+        .trusted = config->trust_backing,
+    };
+    g_autoptr(image_chain) chain = chain_open(drive->file, &rules, NULL);
+    content->disk = chain ? chain_disk(chain, NULL) : NULL;
+    content->fd = content->disk ? memfd_create("hv-guess", MFD_CLOEXEC) : -1;
+    if (content->fd >= 0 && ftruncate(content->fd, (off_t)content->disk->size) == 0)
+        return true;
+    disk_free(content->disk);
+    if (content->fd >= 0)
+        close(content->fd);
+    return false;
+}
+
+static enum evidence probe_all(const struct config *config, const GPtrArray *drives,
+                               enum evidence (*probe)(const struct content *content))
 {
     enum evidence evidence = NOTHING;
     for (guint i = 0; i < drives->len; i++) {
-        const struct drive *drive = g_ptr_array_index(drives, i);
-        int fd = open(drive->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (fd < 0)
-            continue; /* whoever opens it in earnest says why */
-        evidence = MAX(evidence, probe(fd));
-        close(fd);
+        struct content content;
+        if (!open_content(&content, config, g_ptr_array_index(drives, i)))
+            continue;
+        evidence = MAX(evidence, probe(&content));
+        disk_free(content.disk);
+        close(content.fd);
     }
     return evidence;
 }
@@ -107,8 +167,8 @@ bool guess_virtio(const struct config *config)
 {
     if (config->kernel && !config->multiboot)
         return true;
-    enum evidence evidence = probe_all(config->disks, probe_disk);
+    enum evidence evidence = probe_all(config, config->disks, probe_disk);
     if (evidence == NOTHING)
-        evidence = probe_all(config->cdroms, probe_cd);
+        evidence = probe_all(config, config->cdroms, probe_cd);
     return evidence == VIRTIO;
 }

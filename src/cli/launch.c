@@ -8,6 +8,7 @@
 #include "block/floppy.h"
 #include "block/format.h"
 #include "block/image.h"
+#include "cli/beside.h"
 #include "cli/cli.h"
 #include "cli/network.h"
 #include "cli/terminal.h"
@@ -222,14 +223,9 @@ static bool open_drive(struct launch *launch, const struct drive *drive, GError 
         .allowed = drive->backing,
         .trusted = launch->config->trust_backing,
     };
-    g_autoptr(image_chain) chain = chain_open(drive->file, &rules, error);
+    g_autoptr(image_chain) chain = beside_open(drive->file, &rules, error);
     if (!chain)
         return false;
-    if (!chain->format->written && !rules.readonly)
-        return hv_fail(error, HV_USAGE,
-                       "%s is %s, which hv does not write: --throwaway or readonly works on it, "
-                       "hv image convert makes another of it",
-                       drive->file, chain->format->what);
     g_autofree char *identities = chain_identities(chain);
     g_string_append_printf(launch->images, "%s\n", identities);
     json_t *item = describe_chain(launch, chain, error);

@@ -1,0 +1,70 @@
+/* Overlays beside images; see beside.h. */
+#include "cli/beside.h"
+
+#include "base/error.h"
+#include "block/disk.h"
+#include "block/format.h"
+#include "block/qcow2.h"
+#include "cli/image.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* An empty overlay of the size of the image. */
+static bool make_overlay(const char *overlay, const char *path, const struct chain_rules *rules,
+                         GError **error)
+{
+    struct chain_rules reading = *rules;
+    reading.readonly = true;
+    g_autoptr(image_chain) chain = chain_open(path, &reading, error);
+    struct disk *disk = chain ? chain_disk(chain, error) : NULL;
+    if (!disk)
+        return false;
+    g_autofree char *base = g_path_get_basename(path);
+    const struct format_wish wish = { .size = disk->size,
+                                      .below = base,
+                                      .below_format = chain->format->name };
+    struct new_file file;
+    bool ok = new_file_start(&file, overlay, false, error) &&
+              qcow2_format.create(file.fd, overlay, &wish, error) && new_file_finish(&file, error);
+    new_file_drop(&file);
+    disk_free(disk);
+    return ok;
+}
+
+/* The overlay, if it lies on the image. */
+static struct chain *open_overlay(const char *overlay, const char *path,
+                                  const struct chain_rules *rules, GError **error)
+{
+    struct chain_rules writing = *rules;
+    writing.format = qcow2_format.name;
+    g_autoptr(image_chain) chain = chain_open(overlay, &writing, error);
+    if (!chain)
+        return NULL;
+    g_autofree char *base = g_path_get_basename(path);
+    g_autofree char *below = chain->below ? g_path_get_basename(chain->below->path) : NULL;
+    if (!g_strcmp0(base, below))
+        return g_steal_pointer(&chain);
+    hv_fail(error, HV_WRONG_STATE,
+            "%s does not lie on %s, whose changes it should have: move it away", overlay, base);
+    return NULL;
+}
+
+struct chain *beside_open(const char *path, const struct chain_rules *rules, GError **error)
+{
+    struct chain *chain = chain_open(path, rules, error);
+    if (!chain || rules->readonly || chain->format->written)
+        return chain;
+    const char *what = chain->format->what;
+    chain_free(chain); /* and its locks */
+    g_autofree char *overlay = g_strdup_printf("%s.hv.qcow2", path);
+    bool there = access(overlay, F_OK) == 0;
+    if (!there && !make_overlay(overlay, path, rules, error))
+        return NULL;
+    chain = open_overlay(overlay, path, rules, error);
+    if (chain)
+        fprintf(stderr, "hv: %s is %s and stays as it is: what the machine writes %s %s\n", path,
+                what, there ? "is in" : "goes to", overlay);
+    return chain;
+}

@@ -162,7 +162,6 @@ int image_convert_verb(int argc, char **argv)
         { "from-format", NULL, &making.from_format },
         { "trust-backing", &making.trust, NULL },
         { "cluster", NULL, &making.cluster },
-        { "compression", NULL, &making.wish.compression },
         { "force", &making.force, NULL },
         { .name = NULL },
     };

@@ -1,0 +1,130 @@
+#!/bin/bash
+# image.sh HV: hv image, with qemu-img as the judge, as TAP. No machine is started, so no KVM is needed.
+set -u
+HV=$(readlink -f "$1")
+work=$(mktemp -d /var/tmp/hv-image.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit
+export XDG_RUNTIME_DIR=$work LC_ALL=C
+
+: >said
+n=0
+# test NAME COMMAND...: the command succeeds.
+test() {
+    local name=$1
+    shift
+    n=$((n + 1))
+    if "$@" >out 2>&1; then
+        echo "ok $n - $name"
+    else
+        sed 's/^/# /' out
+        echo "not ok $n - $name"
+    fi
+}
+# refuses PATTERN ARGUMENTS...: hv image says so, ends with a status that is not 0, and makes no file.
+refuses() {
+    local pattern=$1 before status=0
+    shift
+    before=$(echo *)
+    "$HV" image "$@" >said 2>&1 || status=$?
+    [ $status != 0 ] && grep -qE -- "$pattern" said && [ "$(echo *)" = "$before" ] && return
+    echo "status $status: $(cat said)"
+    return 1
+}
+same() { qemu-img compare "$@"; }
+right() { qemu-img check -q "$1" && "$HV" image check "$1"; }
+field() { "$HV" image info --json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
+is() { [ "$(field "$1" "$2")" = "$3" ] || { field "$1" "$2"; return 1; }; }
+
+# A disk with data, holes, and zeros that are written.
+truncate -s 24M disk.img
+dd if=/dev/urandom of=disk.img bs=64k count=50 seek=16 conv=notrunc status=none
+dd if=/dev/zero of=disk.img bs=64k count=16 seek=100 conv=notrunc status=none
+dd if=/dev/urandom of=disk.img bs=512 count=3 seek=49149 conv=notrunc status=none
+
+for format in qcow2 vdi vpc:vhd vhdx vmdk; do
+    theirs=${format%:*} ours=${format#*:}
+    size=()
+    [ "$theirs" != vpc ] || size=(-o force_size=on) # not what cylinders make of it
+    qemu-img convert -O "$theirs" "${size[@]}" disk.img "disk.$theirs"
+    test "$ours: its format is seen" is "disk.$theirs" format "$ours"
+    test "$ours: its size is right" is "disk.$theirs" size 25165824
+    test "$ours: converted to raw" "$HV" image convert "disk.$theirs" back.raw --force
+    test "$ours: the same as before" same -f raw disk.img -F raw back.raw
+    test "$ours: converted to qcow2" "$HV" image convert "disk.$theirs" back.qcow2 --force
+    test "$ours: the same again" same -f raw disk.img -F qcow2 back.qcow2
+    test "$ours: a right image" right back.qcow2
+done
+for compression in zlib zstd; do
+    qemu-img convert -c -O qcow2 -o compression_type=$compression disk.img packed.qcow2
+    test "$compression: converted" "$HV" image convert packed.qcow2 back.raw --force
+    test "$compression: the same" same -f raw disk.img -F raw back.raw
+done
+test 'blocks of zeros take no room' [ "$(du -k back.qcow2 | cut -f1)" -lt 4000 ]
+
+test 'a disk is made' "$HV" image create new.qcow2 1G
+test 'it is right' right new.qcow2
+test 'it is as large' is new.qcow2 size 1073741824
+test 'it has other clusters' "$HV" image create --cluster 4K small.qcow2 64M
+test 'which are seen' is small.qcow2 cluster 4096
+test 'an overlay is made' "$HV" image create top.qcow2 --backing back.qcow2
+test 'it shows what it lies on' same disk.img top.qcow2
+qemu-io -c 'write -P 7 1M 300k' -c 'write -z 5M 64k' -c 'write -P 9 23M 4k' top.qcow2 >/dev/null
+qemu-img convert -O raw top.qcow2 expected.raw
+test 'the map names both' python3 - "$HV" <<'END'
+import json, subprocess, sys
+pieces = json.loads(subprocess.check_output([sys.argv[1], 'image', 'map', '--json', 'top.qcow2']))
+assert {p['depth'] for p in pieces if not p['zero']} == {0, 1}, pieces
+theirs = json.loads(subprocess.check_output(['qemu-img', 'map', '--output=json', 'top.qcow2']))
+def data(list):
+    return [b for p in list if not p['zero'] for b in range(p['start'] // 512, (p['start'] + p['length']) // 512)]
+assert set(data(theirs)) <= set(data(pieces)) # which looks for holes in the file as well
+END
+test 'it is committed' "$HV" image commit top.qcow2
+test 'what is below has it' same expected.raw back.qcow2
+test 'what is above is empty' is top.qcow2 allocated "$(field new.qcow2 allocated)"
+test 'and shows the same' same expected.raw top.qcow2
+
+test 'an image grows' "$HV" image resize back.qcow2 +8M
+test 'its data stay' same expected.raw back.qcow2
+test 'it shrinks' "$HV" image resize --shrink back.qcow2 8M
+test 'it is right still' right back.qcow2
+qemu-io -c 'write -P 0 0 4M' new.qcow2 >/dev/null
+full=$(du -k new.qcow2 | cut -f1)
+test 'zeros are given back' "$HV" image compact new.qcow2
+test 'the file is smaller' [ "$(du -k new.qcow2 | cut -f1)" -lt $((full - 3000)) ]
+test 'and right' right new.qcow2
+
+# The refcount of a cluster that is in use, set to 0, by way of the table at 48 in the header.
+python3 - <<'END'
+import struct
+with open('packed.qcow2', 'r+b') as f:
+    f.seek(48)
+    table = struct.unpack('>Q', f.read(8))[0]
+    f.seek(table)
+    block = struct.unpack('>Q', f.read(8))[0]
+    f.seek(block + 2 * 3)
+    f.write(b'\0\0')
+END
+test 'damage is seen' refuses 'is corrupt: --repair' check packed.qcow2
+test 'damage is mended' "$HV" image check --repair packed.qcow2
+test 'qemu-img agrees' right packed.qcow2
+test 'the data are there' same disk.img packed.qcow2
+
+test 'no file' refuses 'nowhere: No such file' info nowhere
+test 'no verb' refuses 'there is no verb "inof"; did you mean "info"' inof disk.img
+test 'no option' refuses 'unknown option --forse; did you mean --force' convert --forse disk.img x.raw
+test 'no size' refuses 'a size such as 512M' create x.raw 12Q
+test 'no sector' refuses 'whole sectors' create x.raw 100
+test 'too few' refuses 'a file and a size are wanted' create x.raw
+test 'there already' refuses 'exists: --force replaces it' convert disk.img back.qcow2
+test 'no such format' refuses '"qcow2"' create --format qcow9 x 1M
+test 'not to be made' refuses 'hv cannot make a V' create x.vmdk 1M
+test 'not to be resized' refuses 'cannot write|cannot resize' resize disk.vdi +1M
+test 'loses data' refuses 'would lose its last .*--shrink' resize disk.img -1M
+test 'less than nothing' refuses 'bytes only' resize --shrink disk.img -1G
+test 'nothing to check' refuses 'nothing to check' check disk.img
+test 'lies on nothing' refuses 'lies on no other' commit disk.img
+qemu-img create -q -u -f qcow2 -b /etc/passwd -F raw thief.qcow2 1M
+test 'the file of somebody else' refuses 'outside its folder' info thief.qcow2
+echo "1..$n"

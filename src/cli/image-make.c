@@ -158,12 +158,9 @@ int image_convert_verb(int argc, char **argv)
 {
     struct making making = { .force = false };
     const struct flag flags[] = {
-        { "format", NULL, &making.format },
-        { "from-format", NULL, &making.from_format },
-        { "trust-backing", &making.trust, NULL },
-        { "cluster", NULL, &making.cluster },
-        { "force", &making.force, NULL },
-        { .name = NULL },
+        { "format", NULL, &making.format },       { "from-format", NULL, &making.from_format },
+        { "trust-backing", &making.trust, NULL }, { "cluster", NULL, &making.cluster },
+        { "force", &making.force, NULL },         { .name = NULL },
     };
     GError *error = NULL;
     int count = cli_flags("image", argc, argv, flags);

@@ -271,7 +271,7 @@ static bool serve(struct device *dev, unsigned index)
         count++;
     }
     disk_kick(blk->disk);
-    disk_poll(blk->disk); /* what finished at once, as reads from the page cache do */
+    disk_poll(blk->disk);   /* what finished at once, as reads from the page cache do */
     virtqueue_flush(queue); /* of what needs no disk */
     return count == VIRTQUEUE_BATCH;
 }

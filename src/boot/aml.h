@@ -19,7 +19,7 @@ void aml_name_eisaid(GByteArray *out, const char *name, const char *id); /* "PNP
 
 /* Resources. */
 void aml_io(GByteArray *out, uint16_t base, uint8_t size);
-void aml_irq(GByteArray *out, unsigned irq); /* edge, active high, exclusive */
+void aml_irq(GByteArray *out, unsigned irq);      /* edge, active high, exclusive */
 void aml_dma8(GByteArray *out, unsigned channel); /* 8 bits, no bus master */
 void aml_memory32(GByteArray *out, uint32_t base, uint32_t size);
 

@@ -15,8 +15,8 @@ enum { BOOT_CPUS_MAX = 64, BOOT_SERIALS_MAX = 4 };
 #define BOOT_ECAM_SEABIOS UINT64_C(0xb0000000)
 #define BOOT_ECAM_OVMF    UINT64_C(0xe0000000)
 
-/* The machine has one bus and no bridge to another. The tables say so: a system that believes in 256
- * of them looks for devices on each, and every look is an exit. */
+/* The machine has one bus and no bridge to another. The tables say so: a system that believes in
+ * 256 of them looks for devices on each, and every look is an exit. */
 enum { BOOT_LAST_BUS = 0 };
 
 struct boot_config {

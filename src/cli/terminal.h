@@ -1,5 +1,5 @@
-/* The terminal as the machine's console: raw while the machine runs, restored afterwards. Ctrl-] leads
- * out: like SIGTERM, the first asks the guest to shut down and the second powers off. */
+/* The terminal as the machine's console: raw while the machine runs, restored afterwards. Ctrl-]
+ * leads out: like SIGTERM, the first asks the guest to shut down and the second powers off. */
 #pragma once
 
 #include <stdbool.h>

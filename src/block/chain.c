@@ -37,6 +37,7 @@ void chain_free(struct chain *chain)
     g_ptr_array_unref(chain->parts);
     g_free(chain->name);
     g_free(chain->path);
+    g_free(chain->named);
     g_free(chain);
 }
 
@@ -75,13 +76,13 @@ static struct chain *open_at(struct opening *opening, int fd, char *path, const 
                              bool readonly, const struct place *above, GError **error);
 
 /* A file that the user has listed; -1: it is none of them. */
-static int open_allowed(const struct chain_rules *rules, const char *path)
+static int open_allowed(const struct chain_rules *rules, const char *path, bool writable)
 {
     g_autofree char *real = realpath(path, NULL);
     for (guint i = 0; real && rules->allowed && i < rules->allowed->len; i++) {
         g_autofree char *other = realpath(g_ptr_array_index(rules->allowed, i), NULL);
         if (!g_strcmp0(real, other))
-            return open(real, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+            return open(real, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
     }
     return -1;
 }
@@ -125,7 +126,7 @@ static int open_link(const struct opening *opening, const struct chain *from,
     bool absolute = g_path_is_absolute(link->name);
     bool here = absolute || !strcmp(folder, ".");
     *path = here ? g_strdup(link->name) : g_build_filename(folder, link->name, NULL);
-    int fd = open_allowed(rules, *path);
+    int fd = open_allowed(rules, *path, writable);
     if (fd < 0 && rules->trusted)
         fd = open(*path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
     else if (fd < 0 && !absolute)
@@ -164,7 +165,8 @@ static const char *format_of_link(const struct opening *opening, const struct ch
         return seen->name;
     hv_fail(error, HV_USAGE,
             "%s does not say in which format the image is that it lies on: if it is %s, "
-            "write that into it (hv image rebase), or trust the image with --trust-backing",
+            "write that into it (qemu-img rebase -u -F FORMAT), or trust the image with "
+            "--trust-backing",
             from->name, seen ? seen->name : "a known one");
     return NULL;
 }
@@ -190,6 +192,7 @@ static bool add_link(struct opening *opening, const struct place *place,
     struct chain *chain = open_at(opening, fd, path, format, !writable, place, error);
     if (!chain)
         return false;
+    chain->named = g_strdup(link->name);
     if (!link->below) {
         g_ptr_array_add(from->parts, chain);
     } else if (from->below) {

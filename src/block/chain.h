@@ -17,8 +17,9 @@ enum {
 /* One file of it, and what hangs on that. */
 struct chain {
     int fd;
-    char *name; /* for messages */
-    char *path; /* where hv found it; NULL in hv-vmm */
+    char *name;  /* for messages */
+    char *path;  /* where hv found it; NULL in hv-vmm */
+    char *named; /* as the image above it calls it; NULL: the user named it, or in hv-vmm */
     const struct format *format;
     bool readonly;
     struct chain *below; /* NULL: none */

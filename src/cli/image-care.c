@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* --- check ----------------------------------------------------------------------------------- */
 
@@ -141,18 +143,35 @@ int image_compact_verb(int argc, char **argv)
     return treat("compact", argc, argv, false, compact);
 }
 
-/* Puts an empty image with the same name in the place of one whose data are below now. */
-static bool empty(const struct image *image, const char *path, GError **error)
+/* What of an image the empty one that takes its place is to have too. */
+struct keeping {
+    struct format_wish wish;
+    bool snapshots; /* which an empty one would not have */
+};
+
+static void keep(void *opaque, const char *key, const char *text, uint64_t number)
 {
-    struct format_wish wish = { .size = image->disk->size };
+    struct keeping *keeping = opaque;
+    (void)text;
+    if (!strcmp(key, "cluster"))
+        keeping->wish.cluster = number;
+    keeping->snapshots |= g_str_has_prefix(key, "snapshot ");
+}
+
+/* Puts an empty image, with the rights of the old one, in the place of one whose data are below
+ * now. A symbolic link to it stays. */
+static bool empty(const char *path, const struct format *format, const struct format_wish *wish,
+                  GError **error)
+{
     struct new_file file;
-    g_autofree char *folder = g_path_get_dirname(path);
-    g_autofree char *below_folder = g_path_get_dirname(image->chain->below->path);
-    g_autofree char *base = g_path_get_basename(image->chain->below->path);
-    wish.below = strcmp(folder, below_folder) ? image->chain->below->path : base;
-    wish.below_format = image->chain->below->format->name;
-    bool ok = new_file_start(&file, path, true, error) &&
-              image->chain->format->create(file.fd, path, &wish, error) &&
+    struct stat info;
+    g_autofree char *real = realpath(path, NULL);
+    if (!real || stat(real, &info) < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    bool ok = new_file_start(&file, real, true, error) &&
+              format->create(file.fd, path, wish, error) &&
+              (fchmod(file.fd, info.st_mode & 07777) == 0 ||
+               hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno))) &&
               new_file_finish(&file, error);
     new_file_drop(&file);
     return ok;
@@ -166,6 +185,13 @@ static bool commit(struct image *image, const char *path, GError **error)
     if (!chain->below->format->written)
         return hv_fail(error, HV_USAGE, "%s is %s, which hv cannot write: convert %s instead",
                        chain->below->name, chain->below->format->what, path);
+    struct keeping keeping = { .wish = { .size = image->disk->size,
+                                         .below = chain->below->named,
+                                         .below_format = chain->below->format->name } };
+    if (chain->format->tell)
+        chain->format->tell(image->disk, keep, &keeping);
+    if (keeping.snapshots)
+        return hv_fail(error, HV_USAGE, "%s has snapshots, which would be lost", path);
     struct disk *below = chain->below->disk;
     int reason = 0;
     if (below->size < image->disk->size)
@@ -174,7 +200,8 @@ static bool commit(struct image *image, const char *path, GError **error)
                      : ENOTSUP;
     bool ok = !reason || hv_fail(error, HV_FAILED, "%s: cannot be made as large as %s: %s",
                                  below->name, path, g_strerror(reason));
-    return ok && copy_own(image->disk, below, error) && empty(image, path, error);
+    return ok && copy_own(image->disk, below, error) &&
+           empty(path, chain->format, &keeping.wish, error);
 }
 
 int image_commit_verb(int argc, char **argv)

@@ -85,6 +85,24 @@ test 'what is below has it' same expected.raw back.qcow2
 test 'what is above is empty' is top.qcow2 allocated "$(field new.qcow2 allocated)"
 test 'and shows the same' same expected.raw top.qcow2
 
+# In another folder, by a link, with its rights, from elsewhere.
+mkdir -p far/inner
+"$HV" image create far/inner/base.qcow2 1M
+qemu-img create -q -f qcow2 -b inner/base.qcow2 -F qcow2 -o cluster_size=4k far/top.qcow2
+chmod 600 far/top.qcow2
+ln -s top.qcow2 far/link.qcow2
+qemu-io -c 'write -P 5 64k 64k' far/top.qcow2 >/dev/null
+qemu-img convert -O raw far/top.qcow2 expected-far.raw
+test 'one in a folder is committed' "$HV" image commit far/top.qcow2
+test 'and lies on the same still' same expected-far.raw far/top.qcow2
+test 'which has the data' same expected-far.raw far/inner/base.qcow2
+test 'its rights are what they were' [ "$(stat -c %a far/top.qcow2)" = 600 ]
+test 'its clusters too' is far/top.qcow2 cluster 4096
+test 'by the link' "$HV" image commit far/link.qcow2
+test 'that is there still' [ -L far/link.qcow2 ]
+qemu-img snapshot -c one far/top.qcow2
+test 'snapshots are not lost' refuses 'has snapshots' commit far/top.qcow2
+
 test 'an image grows' "$HV" image resize back.qcow2 +8M
 test 'its data stay' same expected.raw back.qcow2
 test 'it shrinks' "$HV" image resize --shrink back.qcow2 8M

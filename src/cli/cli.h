@@ -11,6 +11,9 @@ struct verb {
 };
 extern const struct verb verbs[]; /* ends with a NULL name */
 
+/* Prints how they are used, after `command`. */
+void cli_list(const char *command, const struct verb *list);
+
 int verb_run(int argc, char **argv);
 int verb_list(int argc, char **argv);
 int verb_info(int argc, char **argv);

@@ -24,18 +24,11 @@ static const struct verb image_verbs[] = {
     { .name = NULL },
 };
 
-static void print_help(void)
-{
-    printf("usage: hv image VERB ...\n\n");
-    for (const struct verb *verb = image_verbs; verb->name; verb++)
-        printf("  hv image %-8s %-32s %s\n", verb->name, verb->arguments, verb->help);
-    printf("\nThe page of all of them: man hv-image.\n");
-}
-
 int verb_image(int argc, char **argv)
 {
     if (argc < 1 || !strcmp(argv[0], "--help") || !strcmp(argv[0], "-h")) {
-        print_help();
+        cli_list("hv image", image_verbs);
+        printf("\nThe page of all of them: man hv-image.\n");
         return argc < 1 ? HV_USAGE : HV_OK;
     }
     const char *names[G_N_ELEMENTS(image_verbs)];

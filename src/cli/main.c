@@ -26,11 +26,16 @@ const struct verb verbs[] = {
     { .name = NULL },
 };
 
+void cli_list(const char *command, const struct verb *list)
+{
+    printf("usage: %s VERB ...\n\n", command);
+    for (; list->name; list++)
+        printf("  %s %-7s %-42s %s\n", command, list->name, list->arguments, list->help);
+}
+
 static void print_help(void)
 {
-    printf("usage: hv VERB ...\n\n");
-    for (const struct verb *verb = verbs; verb->name; verb++)
-        printf("  hv %-7s %-42s %s\n", verb->name, verb->arguments, verb->help);
+    cli_list("hv", verbs);
     printf("\nThe page of a verb: man hv-run, man hv. Options of hv run: hv run --help.\n"
            "NAME may be left out when one machine runs.\n");
 }

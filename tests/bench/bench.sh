@@ -421,6 +421,7 @@ measure_network() {
     export GLIBC_TUNABLES
     network=yes
     for ways in send:receive receive:send; do
+        rm -f "$work/port"
         "$build/tests/bench/peer" ${ways#*:} >"$work/port" &
         running="$running $!"
         until [ -s "$work/port" ]; do sleep 0.1; done

@@ -103,6 +103,16 @@ static int open_beneath(const char *folder, const char *name, bool writable)
     return (int)fd;
 }
 
+bool chain_reaches(const char *path, const char *name)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    int fd = g_path_is_absolute(name) ? -1 : open_beneath(folder, name, false);
+    bool outside = fd < 0 && (g_path_is_absolute(name) || errno == EXDEV);
+    if (fd >= 0)
+        close(fd);
+    return !outside;
+}
+
 /* Names such as nbd://host/disk and json:{...}. */
 static bool is_protocol(const char *name)
 {

@@ -40,6 +40,9 @@ struct chain_rules {
 /* Opens and locks all of it. NULL with an error that says what to do. */
 struct chain *chain_open(const char *path, const struct chain_rules *rules, GError **error);
 
+/* Would an image at `path` that lies on a file of that name get at it by itself? */
+bool chain_reaches(const char *path, const char *name);
+
 /* One file of a chain that others opened; it owns fd from then on. */
 struct chain *chain_new(int fd, const char *name, const struct format *format, bool readonly);
 void chain_free(struct chain *chain);

@@ -6,7 +6,11 @@
 
 #include <string.h>
 
-enum { STEP = 2 << 20, BLOCK = 4096 /* zeros are looked for in blocks of this size */ };
+enum {
+    STEP = 2 << 20,
+    BLOCK = 4096, /* zeros are looked for in blocks of this size */
+    UNIT = 65536, /* and differences in those */
+};
 
 /* The first of `left` bytes. */
 static bool block_is_zero(const uint8_t *data, uint64_t left)
@@ -115,4 +119,80 @@ bool copy_compact(struct disk *disk, GError **error)
         }
     }
     return finish(disk, error);
+}
+
+/* --- differences ----------------------------------------------------------------------------- */
+
+/* Zeros where there is something below are said in short. Behind its end a format may take that for
+ * nothing to be done: there they are written. */
+static int settle(const struct copy *copy, const uint8_t *data, uint64_t length, uint64_t at)
+{
+    bool below = copy->from && at + length <= copy->from->size;
+    bool zero = !data[0] && !memcmp(data, data + 1, length - 1);
+    return zero && below ? clear(copy->to, DISK_WRITE_ZEROES, length, at)
+                         : disk_write(copy->to, data, length, at);
+}
+
+static int write_differences(const struct copy *copy, const uint8_t *ours, const uint8_t *theirs,
+                             uint64_t length, uint64_t at)
+{
+    int reason = 0;
+    for (uint64_t start = 0, n; start < length && !reason; start += n) {
+        n = MIN(UNIT - (at + start) % UNIT, length - start);
+        if (memcmp(ours + start, theirs + start, n) != 0)
+            reason = settle(copy, ours + start, n, at + start);
+    }
+    return reason;
+}
+
+/* A disk that may be shorter, or none. */
+static int other_piece(struct disk *other, uint64_t at, struct disk_piece *piece)
+{
+    uint64_t left = other && at < other->size ? other->size - at : 0;
+    if (left)
+        return disk_piece(other, at, MIN(left, piece->length), piece);
+    piece->zero = true;
+    return 0;
+}
+
+/* What is alike at `at`; *length becomes how much that is. `data` has room for two steps. */
+static bool compare(const struct copy *copy, struct disk *other, uint8_t *data, uint64_t at,
+                    uint64_t *length, GError **error)
+{
+    struct disk_piece ours, theirs;
+    int reason = disk_piece(copy->to, at, copy->to->size - at, &ours);
+    if (reason)
+        return failed(copy->to, "read", reason, error);
+    *length = ours.length;
+    if (!ours.depth && !ours.zero)
+        return true; /* it has that itself */
+    theirs = ours;
+    reason = other_piece(other, at, &theirs);
+    *length = MIN(*length, theirs.length);
+    if (!reason && ours.zero && theirs.zero)
+        return true;
+    *length = MIN(*length, STEP);
+    memset(data + STEP, 0, *length);
+    if (!reason && !theirs.zero)
+        reason = disk_read(other, data + STEP, *length, at);
+    if (reason)
+        return failed(other, "read", reason, error);
+    reason = disk_read(copy->to, data, *length, at);
+    if (reason)
+        return failed(copy->to, "read", reason, error);
+    reason = write_differences(copy, data, data + STEP, *length, at);
+    return !reason || failed(copy->to, "written", reason, error);
+}
+
+bool copy_differences(const struct copy *copy, struct disk *other, GError **error)
+{
+    g_autofree uint8_t *data = g_malloc(2 * STEP);
+    uint64_t size = copy->to->size, length = 0;
+    for (uint64_t at = 0; at < size; at += length) {
+        if (!compare(copy, other, data, at, &length, error))
+            return false;
+        if (copy->progress && !copy->progress(copy->opaque, at + length, size))
+            return false;
+    }
+    return finish(copy->to, error);
 }

@@ -15,6 +15,9 @@ struct copy {
 
 /* What `from` has itself, and not from a disk below it, into another disk that is as large. */
 bool copy_own(struct disk *from, struct disk *to, GError **error);
+/* `to` lies on `from` (NULL: on nothing), and shall show the same when it lies on `other` instead
+ * (NULL: on nothing): it gets what is different there. Otherwise as copy_disk. */
+bool copy_differences(const struct copy *copy, struct disk *other, GError **error);
 /* Gives back the room of a disk's blocks of zeros. */
 bool copy_compact(struct disk *disk, GError **error);
 

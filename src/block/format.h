@@ -65,6 +65,11 @@ struct format {
     /* Another size for a disk that `open` made; nothing is in flight. Shrinking drops what is
      * behind the new end. 0 or a positive errno. NULL: it cannot. */
     int (*resize)(struct disk *disk, uint64_t size);
+    /* Has the image say that it lies on another file, in the format of that name (NULL: it does
+     * not say); or, with NULL for both, on none. What it does not have itself is seen there the
+     * next time it is opened. It names either the one or the other, whenever this is cut short.
+     * NULL: it cannot. */
+    bool (*rebase)(struct disk *disk, const char *below, const char *format, GError **error);
     /* Compares what the image says of itself, and corrects it when `repair`. False when it could
      * not be told. `file` is raw.c's, writable for a repair, and stays the caller's. NULL: there
      * is nothing to compare. */

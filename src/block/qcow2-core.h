@@ -186,8 +186,8 @@ bool qcow2_read_header(struct disk *file, const char *name, uint8_t head[QCOW2_H
  * such image. */
 uint8_t *qcow2_extension(struct disk *file, const struct qcow2_header *header, uint32_t type,
                          size_t *length);
-/* Writes the fields that change to the file: features, the size, the places of L1 and the refcount
- * table. */
+/* Writes the fields that change to the file: features, the size, the places of L1, the refcount
+ * table and the name of the disk below. */
 int qcow2_write_header(struct qcow2 *qcow2);
 /* Before anything is changed: the dirty bit. EIO: nothing may be. */
 int qcow2_begin(struct qcow2 *qcow2);
@@ -310,6 +310,16 @@ int qcow2_own_slice(struct qcow2 *qcow2, uint64_t offset, struct table_piece **s
 /* --- qcow2-resize.c: */
 
 int qcow2_resize(struct disk *disk, uint64_t size); /* as struct format has it */
+
+/* --- qcow2-backing.c: */
+
+/* as struct format has it */
+bool qcow2_rebase(struct disk *disk, const char *below, const char *format, GError **error);
+
+/* --- qcow2-create.c: */
+
+/* What other programs call the format. */
+const char *qcow2_foreign_name(const char *format);
 
 /* --- qcow2-snapshot.c: */
 

@@ -78,8 +78,7 @@ static bool extend(uint8_t *head, size_t *at, size_t end, uint32_t type, const v
     return true;
 }
 
-/* What other programs call the formats. */
-static const char *foreign_name(const char *format)
+const char *qcow2_foreign_name(const char *format)
 {
     return strcmp(format, "vhd") ? format : "vpc";
 }
@@ -127,7 +126,7 @@ static bool fill_cluster(uint8_t *head, const struct qcow2_options *options,
     end -= name;
     fill(head, options, layout);
     if (name && options->format) {
-        const char *format = foreign_name(options->format);
+        const char *format = qcow2_foreign_name(options->format);
         if (!extend(head, &at, end, EXT_BACKING, format, strlen(format)))
             return false;
     }

@@ -209,6 +209,8 @@ int qcow2_write_header(struct qcow2 *qcow2)
 {
     const struct qcow2_header *header = &qcow2->header;
     uint8_t *head = qcow2->head;
+    put_be64(head + AT_BACKING, header->backing_at);
+    put_be32(head + AT_BACKING_LENGTH, header->backing_length);
     put_be64(head + AT_SIZE, header->size);
     put_be32(head + AT_L1_SIZE, header->l1_size);
     put_be64(head + AT_L1, header->l1_at);

@@ -347,5 +347,6 @@ const struct format qcow2_format = {
     .create = create,
     .check = qcow2_check,
     .resize = qcow2_resize,
+    .rebase = qcow2_rebase,
     .tell = tell,
 };

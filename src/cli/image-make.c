@@ -103,19 +103,10 @@ int image_create_verb(int argc, char **argv)
 
 /* --- convert --------------------------------------------------------------------------------- */
 
-static bool show_progress(void *opaque, uint64_t done, uint64_t whole)
-{
-    unsigned *shown = opaque, percent = (unsigned)((double)done / (double)whole * 100);
-    if (percent != *shown)
-        fprintf(stderr, "\r%3u %%", *shown = percent);
-    return true;
-}
-
 static bool copy_into(struct making *making, struct disk *from, const char *path,
                       struct new_file *file, GError **error)
 {
     int fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 3);
-    unsigned shown = 101;
     if (!making->kind->create(file->fd, path, &making->wish, error)) {
         close(fd);
         return false;
@@ -125,13 +116,10 @@ static bool copy_into(struct making *making, struct disk *from, const char *path
     if (!to)
         return false;
     struct copy copy = { .from = from, .to = to };
-    if (isatty(2)) {
-        copy.progress = show_progress;
-        copy.opaque = &shown;
-    }
+    struct image_progress progress;
+    image_progress_start(&progress, &copy);
     bool ok = copy_disk(&copy, error);
-    if (isatty(2))
-        fputc('\n', stderr);
+    image_progress_end(&progress);
     disk_free(to);
     return ok;
 }

@@ -2,6 +2,7 @@
 #include "cli/image.h"
 
 #include "base/error.h"
+#include "block/copy.h"
 #include "block/format.h"
 #include "cli/cli.h"
 
@@ -20,6 +21,8 @@ static const struct verb image_verbs[] = {
     { "check", "FILE [--repair] [--json]", "is an image right?", image_check_verb },
     { "compact", "FILE", "give back the room of zeros", image_compact_verb },
     { "commit", "FILE", "write its data into the image that it lies on", image_commit_verb },
+    { "rebase", "FILE --backing BASE|none [--unsafe]", "have it lie on another image",
+      image_rebase_verb },
     { "resize", "FILE [+|-]SIZE [--shrink]", "make a disk larger, or smaller", image_resize_verb },
     { .name = NULL },
 };
@@ -118,6 +121,37 @@ void new_file_drop(struct new_file *file)
     g_free(file->temporary);
     g_free(file->path);
     *file = (struct new_file){ .fd = -1 };
+}
+
+/* --- how far it is --------------------------------------------------------------------------- */
+
+enum { BAR = 50 };
+
+static bool draw_bar(void *opaque, uint64_t done, uint64_t whole)
+{
+    struct image_progress *progress = opaque;
+    unsigned percent = (unsigned)((double)done / (double)whole * 100);
+    if (percent + 1 == progress->shown)
+        return true;
+    char bar[BAR + 1] = "";
+    memset(bar, ' ', BAR);
+    memset(bar, '#', MIN(percent, 100U) * BAR / 100);
+    fprintf(stderr, "\r[%s] %3u %%", bar, percent);
+    progress->shown = percent + 1;
+    return true;
+}
+
+void image_progress_start(struct image_progress *progress, struct copy *copy)
+{
+    progress->shown = 0;
+    copy->progress = isatty(2) ? draw_bar : NULL;
+    copy->opaque = progress;
+}
+
+void image_progress_end(struct image_progress *progress)
+{
+    if (progress->shown)
+        fputc('\n', stderr);
 }
 
 /* --- sizes ----------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "block/chain.h"
 #include "block/disk.h"
 
+struct copy;
 struct format;
 
 /* An image that is open for a tool: the disk, and of its chain what is to be told. */
@@ -25,6 +26,13 @@ bool new_file_start(struct new_file *file, const char *path, bool force, GError 
 bool new_file_finish(struct new_file *file, GError **error);
 void new_file_drop(struct new_file *file); /* after either; removes what is not finished */
 
+/* A bar on the terminal for a copy; nothing when there is none. */
+struct image_progress {
+    unsigned shown; /* percent, and 1; 0: nothing yet */
+};
+void image_progress_start(struct image_progress *progress, struct copy *copy);
+void image_progress_end(struct image_progress *progress);
+
 /* A size such as 512M or 8G; a bare number means bytes. False with an error. */
 bool image_size(const char *text, uint64_t *size, GError **error);
 /* A size for people: "8 GiB", "1.4 MiB". */
@@ -40,4 +48,5 @@ int image_convert_verb(int argc, char **argv);
 int image_check_verb(int argc, char **argv);
 int image_compact_verb(int argc, char **argv);
 int image_commit_verb(int argc, char **argv);
+int image_rebase_verb(int argc, char **argv);
 int image_resize_verb(int argc, char **argv);

@@ -103,6 +103,74 @@ test 'that is there still' [ -L far/link.qcow2 ]
 qemu-img snapshot -c one far/top.qcow2
 test 'snapshots are not lost' refuses 'has snapshots' commit far/top.qcow2
 
+# Bases that are longer, shorter, and like one another in some places only.
+head -c 20M disk.img >short.img
+dd if=/dev/urandom of=short.img bs=64k count=20 seek=30 conv=notrunc status=none
+cp disk.img long.img
+truncate -s 40M long.img
+dd if=/dev/urandom of=long.img bs=64k count=30 seek=400 conv=notrunc status=none
+qemu-img convert -O qcow2 long.img long.qcow2
+# rebased OPTIONS FROM TO...: an overlay of 32 MiB over FROM shows the same over each TO in turn.
+rebased() {
+    local options=$1 from=$2 to
+    shift 2
+    qemu-img create -q -f qcow2 -o "$options" -b "$from" -F "$(kind "$from")" re.qcow2 32M
+    qemu-io -c 'write -P 7 1M 300k' -c 'write -z 5M 128k' -c 'write -P 9 23M 4k' re.qcow2 >/dev/null
+    qemu-img convert -O raw re.qcow2 before.raw
+    for to; do
+        "$HV" image rebase re.qcow2 --backing "$to" || return
+        right re.qcow2 && same -f raw before.raw -F qcow2 re.qcow2 || return
+        [ "$to" = none ] || is re.qcow2 backing "$to" >/dev/null ||
+            qemu-img info re.qcow2 | grep -qF "backing file: $to" || return
+    done
+}
+kind() { case $1 in *.qcow2) echo qcow2 ;; *) echo raw ;; esac }
+for options in compat=1.1 compat=0.10 cluster_size=512 cluster_size=4k \
+    cluster_size=2M,extended_l2=on compression_type=zstd; do
+    test "rebase: $options" rebased $options short.img long.qcow2 disk.img none
+    test "rebase: $options, another way" rebased $options long.qcow2 short.img none long.img
+done
+qemu-img create -q -f qcow2 -b long.qcow2 -F qcow2 re.qcow2 32M
+qemu-img create -q -f qcow2 -b re.qcow2 -F qcow2 on-re.qcow2
+test 'rebase to what is below that' "$HV" image rebase on-re.qcow2 --backing long.qcow2
+test 'copies nothing' is on-re.qcow2 allocated "$(field re.qcow2 allocated)"
+test 'not on itself' refuses 'cannot lie on itself' rebase long.qcow2 --backing on-re.qcow2
+test 'rebase in name only' "$HV" image rebase on-re.qcow2 --unsafe --backing re.qcow2
+test 'has that name' grep -q 'backing file: re.qcow2' <(qemu-img info on-re.qcow2)
+mv re.qcow2 gone.qcow2
+test 'though it is gone' "$HV" image rebase on-re.qcow2 --unsafe --backing gone.qcow2
+test 'or is not there yet' "$HV" image rebase on-re.qcow2 --unsafe --backing later.img \
+    --backing-format raw
+test 'in which format?' refuses 'backing-format' rebase on-re.qcow2 --unsafe --backing later.img
+test 'with --unsafe only' refuses 'later.img' rebase on-re.qcow2 --backing gone.qcow2
+test 'nothing is lost by that' grep -q 'backing file: later.img' <(qemu-img info on-re.qcow2)
+test 'outside: said' grep -q 'outside its folder' \
+    <("$HV" image rebase on-re.qcow2 --unsafe --backing "$work/long.img" 2>&1)
+test 'a raw image' refuses 'lies on no other' rebase disk.img --backing long.img
+test 'on what?' refuses 'or --backing none, is wanted' rebase on-re.qcow2
+
+# Killed at any moment, it shows the same.
+qemu-img create -q -f qcow2 -b short.img -F raw re.qcow2 32M
+qemu-io -c 'write -P 7 1M 300k' re.qcow2 >/dev/null
+qemu-img convert -O raw re.qcow2 before.raw
+cp re.qcow2 first.qcow2
+killed() {
+    local i pid
+    for i in $(seq 20); do
+        [ $((i % 10)) != 0 ] || cp first.qcow2 re.qcow2
+        "$HV" image rebase re.qcow2 \
+            --backing "$([ $((i % 2)) = 0 ] && echo short.img || echo long.qcow2)" &
+        pid=$!
+        sleep "0.0$((RANDOM % 60 + 10))"
+        kill -KILL $pid 2>/dev/null
+        wait $pid
+        same -f raw before.raw -F qcow2 re.qcow2 || return
+    done
+    "$HV" image rebase re.qcow2 --backing long.qcow2 && right re.qcow2 &&
+        same -f raw before.raw -F qcow2 re.qcow2
+}
+test 'rebase: killed at any moment' killed
+
 test 'an image grows' "$HV" image resize back.qcow2 +8M
 test 'its data stay' same expected.raw back.qcow2
 test 'it shrinks' "$HV" image resize --shrink back.qcow2 8M

@@ -71,10 +71,43 @@ static bool copy_all(const struct copy *copy, uint8_t *data, GError **error)
     return true;
 }
 
+/* Is a step all zeros, by what the disk knows of itself? */
+static int step_is_zero(struct disk *disk, uint64_t at, uint64_t length, bool *zero)
+{
+    struct disk_piece piece = { .length = 0 };
+    int reason = 0;
+    *zero = true;
+    for (uint64_t done = 0; done < length && *zero && !reason; done += piece.length) {
+        reason = disk_piece(disk, at + done, length - done, &piece);
+        *zero = piece.zero;
+    }
+    return reason;
+}
+
+static bool pack_all(const struct copy *copy, uint8_t *data, GError **error)
+{
+    uint64_t size = copy->from->size;
+    for (uint64_t at = 0, n; at < size; at += n) {
+        bool zero;
+        n = MIN(STEP, size - at);
+        int reason = step_is_zero(copy->from, at, n, &zero);
+        if (!reason && !zero)
+            reason = disk_read(copy->from, data, n, at);
+        if (reason)
+            return failed(copy->from, "read", reason, error);
+        reason = zero ? 0 : copy->pack(copy->to, data, n, at);
+        if (reason)
+            return failed(copy->to, "written", reason, error);
+        if (copy->progress && !copy->progress(copy->opaque, at + n, size))
+            return false;
+    }
+    return true;
+}
+
 bool copy_disk(const struct copy *copy, GError **error)
 {
     g_autofree uint8_t *data = g_malloc(STEP);
-    return copy_all(copy, data, error) && finish(copy->to, error);
+    return (copy->pack ? pack_all : copy_all)(copy, data, error) && finish(copy->to, error);
 }
 
 static int clear(struct disk *disk, enum disk_op op, uint64_t length, uint64_t at)

@@ -11,6 +11,8 @@ struct copy {
     /* After each step; false ends it. NULL: nobody asks. */
     bool (*progress)(void *opaque, uint64_t done, uint64_t whole);
     void *opaque;
+    /* How whole steps of 2 MiB are written (struct format); NULL: as they are. */
+    int (*pack)(struct disk *disk, const void *from, uint64_t length, uint64_t offset);
 };
 
 /* What `from` has itself, and not from a disk below it, into another disk that is as large. */

@@ -144,7 +144,8 @@ struct qcow2 {
 
     uint8_t *packed, *unpacked; /* allocated when first needed */
     uint64_t unpacked_entry;    /* what is there; 0: nothing */
-    void *inflater;             /* of zlib or zstd */
+    void *inflater, *deflater;  /* of zlib or zstd */
+    uint64_t pack_at; /* bytes: where the next one goes that is compressed; 0: a new cluster */
     struct log_limit limit;
 };
 
@@ -255,6 +256,7 @@ bool qcow2_packed_range(const struct qcow2 *qcow2, uint64_t entry, uint64_t *at,
 
 int qcow2_unpack(struct mapped *mapped, const struct extent *extent, uint64_t offset, void *to,
                  size_t length);
+int qcow2_pack(struct disk *disk, const void *from, uint64_t length, uint64_t offset);
 void qcow2_forget_unpacked(struct qcow2 *qcow2);
 void qcow2_free_packer(struct qcow2 *qcow2);
 

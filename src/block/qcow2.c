@@ -347,6 +347,7 @@ const struct format qcow2_format = {
     .create = create,
     .check = qcow2_check,
     .resize = qcow2_resize,
+    .pack = qcow2_pack,
     .rebase = qcow2_rebase,
     .tell = tell,
 };

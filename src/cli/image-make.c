@@ -37,6 +37,8 @@ static bool judge(struct making *making, const char *path, GError **error)
         return hv_fail(error, HV_USAGE, "%s: hv cannot make %s", path, making->kind->what);
     if (making->cluster && !image_size(making->cluster, &wish->cluster, error))
         return false;
+    if (making->compress && !making->kind->pack)
+        return hv_fail(error, HV_USAGE, "%s: hv cannot compress %s", path, making->kind->what);
     wish->below = making->backing;
     wish->below_format = making->backing_format;
     return true;
@@ -116,6 +118,7 @@ static bool copy_into(struct making *making, struct disk *from, const char *path
     if (!to)
         return false;
     struct copy copy = { .from = from, .to = to };
+    copy.pack = making->compress ? making->kind->pack : NULL;
     struct image_progress progress;
     image_progress_start(&progress, &copy);
     bool ok = copy_disk(&copy, error);
@@ -146,9 +149,14 @@ int image_convert_verb(int argc, char **argv)
 {
     struct making making = { .force = false };
     const struct flag flags[] = {
-        { "format", NULL, &making.format },       { "from-format", NULL, &making.from_format },
-        { "trust-backing", &making.trust, NULL }, { "cluster", NULL, &making.cluster },
-        { "force", &making.force, NULL },         { .name = NULL },
+        { "format", NULL, &making.format },
+        { "from-format", NULL, &making.from_format },
+        { "trust-backing", &making.trust, NULL },
+        { "cluster", NULL, &making.cluster },
+        { "compress", &making.compress, NULL },
+        { "compression", &making.compress, &making.wish.compression },
+        { "force", &making.force, NULL },
+        { .name = NULL },
     };
     GError *error = NULL;
     int count = cli_flags("image", argc, argv, flags);

@@ -78,6 +78,20 @@ void image_end(struct image *image)
 
 /* --- new files ------------------------------------------------------------------------------- */
 
+/* Without a name, where the file system can do that: whatever ends hv, nothing is left of it. */
+static int open_new(struct new_file *file)
+{
+    g_autofree char *folder = g_path_get_dirname(file->path);
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+    if (fd >= 0)
+        return fd;
+    file->temporary = g_strdup_printf("%s.part-XXXXXX", file->path);
+    fd = g_mkstemp_full(file->temporary, O_RDWR | O_CLOEXEC, 0644);
+    if (fd < 0)
+        g_clear_pointer(&file->temporary, g_free);
+    return fd;
+}
+
 bool new_file_start(struct new_file *file, const char *path, bool force, GError **error)
 {
     struct stat info;
@@ -87,21 +101,36 @@ bool new_file_start(struct new_file *file, const char *path, bool force, GError 
     if (force && stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return hv_fail(error, HV_USAGE, "%s is no file", path);
     file->path = g_strdup(path);
-    file->temporary = g_strdup_printf("%s.part-XXXXXX", path);
-    file->fd = g_mkstemp_full(file->temporary, O_RDWR | O_CLOEXEC, 0644);
+    file->force = force;
+    file->fd = open_new(file);
     if (file->fd >= 0)
         return true;
     hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
-    g_clear_pointer(&file->temporary, g_free);
     new_file_drop(file);
     return false;
+}
+
+/* Gives a file without a name its own, or, when that is to be replaced, one to be renamed. */
+static bool name_new(struct new_file *file)
+{
+    g_autofree char *open_file = g_strdup_printf("/proc/self/fd/%d", file->fd);
+    if (linkat(AT_FDCWD, open_file, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) == 0)
+        return true;
+    if (errno != EEXIST || !file->force)
+        return false;
+    g_autofree char *name = g_strdup_printf("%s.part-%08x", file->path, g_random_int());
+    if (linkat(AT_FDCWD, open_file, AT_FDCWD, name, AT_SYMLINK_FOLLOW) < 0)
+        return false;
+    file->temporary = g_steal_pointer(&name);
+    return true;
 }
 
 bool new_file_finish(struct new_file *file, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(file->path);
     int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fsync(file->fd) == 0 && rename(file->temporary, file->path) == 0 && dir >= 0 &&
+    bool ok = fsync(file->fd) == 0 && (file->temporary || name_new(file)) &&
+              (!file->temporary || rename(file->temporary, file->path) == 0) && dir >= 0 &&
               fsync(dir) == 0;
     if (!ok)
         hv_fail(error, HV_FAILED, "%s: %s", file->path, g_strerror(errno));

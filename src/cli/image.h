@@ -15,9 +15,11 @@ struct image {
 bool image_start(struct image *image, const char *path, struct chain_rules rules, GError **error);
 void image_end(struct image *image);
 
-/* A new file beside `path`, under a name of its own until it is complete. */
+/* A new file for `path`: without a name, or, where that cannot be, under another, PATH.part-XXXXXX,
+ * until it is complete. */
 struct new_file {
     int fd;
+    bool force;
     char *path, *temporary;
 };
 /* Unless `force`, there must be nothing at `path`. */

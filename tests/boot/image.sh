@@ -60,6 +60,49 @@ for compression in zlib zstd; do
     test "$compression: converted" "$HV" image convert packed.qcow2 back.raw --force
     test "$compression: the same" same -f raw disk.img -F raw back.raw
 done
+for options in '--compress' '--compression zstd' '--compress --cluster 4K' '--compress --cluster 2M' \
+    '--compress --cluster 512'; do
+    test "convert $options" "$HV" image convert $options disk.img packed-here.qcow2 --force
+    test "convert $options: the same" same -f raw disk.img -F qcow2 packed-here.qcow2
+    test "convert $options: right" right packed-here.qcow2
+done
+# Text, which gets smaller.
+{ head -c 512 /dev/zero; seq 3000000 | head -c $((16384 * 1024 - 512)); } >text.img
+for compression in zlib zstd; do
+    "$HV" image convert --compression $compression text.img text.qcow2 --force
+    qemu-img convert -c -O qcow2 -o compression_type=$compression text.img theirs.qcow2
+    test "$compression: the same text" same -f raw text.img -F qcow2 text.qcow2
+    test "$compression: a right image of it" right text.qcow2
+    test "$compression: as small as others make it" [ "$(stat -c %s text.qcow2)" -le \
+        $(($(stat -c %s theirs.qcow2) * 101 / 100)) ]
+    qemu-io -c 'write -P 7 1M 300k' -c 'discard 2M 1M' text.qcow2 >/dev/null
+    qemu-img convert -O raw text.qcow2 text.raw
+    test "$compression: written to" right text.qcow2
+    test "$compression: and read again" "$HV" image convert text.qcow2 back.raw --force
+    test "$compression: as it was written" cmp text.raw back.raw
+done
+test 'raw is not compressed' refuses 'cannot compress a raw' convert --compress text.qcow2 text.raw
+
+# A conversion that is killed leaves no half file, and nothing else.
+killed() {
+    local i pid names
+    rm -f kill.qcow2
+    names=$(echo *)
+    for i in $(seq 15); do
+        "$HV" image convert --compress text.img kill.qcow2 &
+        pid=$!
+        sleep "0.0$((RANDOM % 60 + 10))"
+        kill -KILL $pid 2>/dev/null
+        wait $pid
+        if [ -e kill.qcow2 ]; then
+            same -f raw text.img -F qcow2 kill.qcow2 || return
+            rm kill.qcow2
+        fi
+        [ "$(echo *)" = "$names" ] || return
+    done
+}
+test 'convert: killed at any moment' killed
+
 test 'blocks of zeros take no room' [ "$(du -k back.qcow2 | cut -f1)" -lt 4000 ]
 
 test 'a disk is made' "$HV" image create new.qcow2 1G

@@ -63,11 +63,12 @@ struct format {
     /* Makes an image of an empty file. NULL: it cannot. */
     bool (*create)(int fd, const char *name, const struct format_wish *wish, GError **error);
     /* Another size for a disk that `open` made; nothing is in flight. Shrinking drops what is
-     * behind the new end. 0 or a positive errno. NULL: it cannot. */
+     * behind the new end. 0 or a positive errno; ENOTSUP: not in this version of the format, with
+     * these snapshots. NULL: it cannot. */
     int (*resize)(struct disk *disk, uint64_t size);
-    /* Writes whole clusters, or 2 MiB from a multiple of that, to where the disk reads as zeros, and
-     * compresses what gets smaller. 0 or a positive errno. On a thread that may wait, when nothing
-     * else is written. NULL: it cannot. */
+    /* Writes whole clusters, or 2 MiB from a multiple of that, to where the disk reads as zeros,
+     * and compresses what gets smaller. 0 or a positive errno. On a thread that may wait, when
+     * nothing else is written. NULL: it cannot. */
     int (*pack)(struct disk *disk, const void *from, uint64_t length, uint64_t offset);
     /* Has the image say that it lies on another file, in the format of that name (NULL: it does
      * not say); or, with NULL for both, on none. What it does not have itself is seen there the

@@ -306,6 +306,8 @@ int qcow2_allocate(struct mapped *mapped, uint64_t offset, uint64_t length, stru
 int qcow2_commit(struct mapped *mapped, const struct place *place);
 void qcow2_cancel(struct mapped *mapped, const struct place *place);
 int qcow2_zero(struct mapped *mapped, uint64_t offset, uint64_t length, bool discard);
+/* Gives back what is behind the end; what shows through there then is nobody's. */
+int qcow2_drop(struct qcow2 *qcow2, uint64_t offset, uint64_t length);
 /* The piece of an L2 table that may be changed; the table is made, or a copy of it. */
 int qcow2_own_slice(struct qcow2 *qcow2, uint64_t offset, struct table_piece **slice);
 

@@ -124,7 +124,7 @@ static int shrink(struct qcow2 *qcow2, uint64_t size)
     if (error)
         return error;
     if (from < part)
-        error = qcow2_zero(&qcow2->mapped, from, part - from, true);
+        error = qcow2_drop(qcow2, from, part - from);
     for (size_t i = (from + whole - 1) / whole; i << qcow2->l1_bits < before && !error; i++)
         if (qcow2->l1[i] & ENTRY_OFFSET)
             error = drop_table(qcow2, i);
@@ -140,8 +140,8 @@ int qcow2_resize(struct disk *disk, uint64_t size)
     if (disk->readonly || !size || size % SECTOR || size > (uint64_t)INT64_MAX - qcow2->cluster ||
         (size + (1ULL << qcow2->l1_bits) - 1) >> qcow2->l1_bits > MAX_L1 / 8)
         return EINVAL;
-    if (qcow2->header.version < 3 && (qcow2->header.snapshots || qcow2->mapped.below))
-        return ENOTSUP; /* their size is not kept; there are no zeros to hide what is below */
+    if (qcow2->header.version < 3 && qcow2->header.snapshots)
+        return ENOTSUP; /* they keep no size of their own */
     g_mutex_lock(&qcow2->mapped.work);
     int error = qcow2_begin(qcow2);
     if (!error && size != disk->size)

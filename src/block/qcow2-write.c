@@ -358,19 +358,17 @@ static int zero_slice(const struct zeroing *how, uint64_t offset, uint64_t lengt
     return error;
 }
 
-int qcow2_zero(struct mapped *mapped, uint64_t offset, uint64_t length, bool discard)
+/* `below`: bytes of the disk below that may show through. */
+static int zero_all(struct qcow2 *qcow2, uint64_t offset, uint64_t length, bool discard,
+                    uint64_t below)
 {
-    struct qcow2 *qcow2 = qcow2_of(mapped);
-    bool old = qcow2->header.version < 3;
     uint64_t slice = 1ULL << (qcow2->bits + qcow2->slice_bits);
-    if (old && mapped->below) /* has no zeros: what is below would show through */
-        return ENOTSUP;
     int error = qcow2_begin(qcow2);
     for (uint64_t n; length && !error; offset += n, length -= n) {
         struct zeroing how = {
             .qcow2 = qcow2,
-            .discard = discard || old,
-            .below = mapped->below && offset < mapped->below->size,
+            .discard = discard || qcow2->header.version < 3,
+            .below = offset < below,
         };
         n = MIN(length, slice - (offset & (slice - 1)));
         error = zero_slice(&how, offset, n);
@@ -378,4 +376,17 @@ int qcow2_zero(struct mapped *mapped, uint64_t offset, uint64_t length, bool dis
             error = qcow2_settle(qcow2);
     }
     return error;
+}
+
+int qcow2_zero(struct mapped *mapped, uint64_t offset, uint64_t length, bool discard)
+{
+    struct qcow2 *qcow2 = qcow2_of(mapped);
+    if (qcow2->header.version < 3 && mapped->below)
+        return ENOTSUP; /* has no zeros: what is below would show through */
+    return zero_all(qcow2, offset, length, discard, mapped->below ? mapped->below->size : 0);
+}
+
+int qcow2_drop(struct qcow2 *qcow2, uint64_t offset, uint64_t length)
+{
+    return zero_all(qcow2, offset, length, true, 0);
 }

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/image.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -202,6 +203,11 @@ static bool resize(const struct image *image, const char *wish, bool shrink, GEr
     if (!new_size(disk, wish, shrink, &size, error))
         return false;
     int reason = format->resize(disk, size);
+    if (reason == ENOTSUP)
+        return hv_fail(error, HV_USAGE,
+                       "%s is of an old version and has snapshots, which keep no size of their own "
+                       "in that: `qemu-img amend -o compat=1.1 %s` makes it a new one",
+                       disk->name, disk->name);
     return !reason || hv_fail(error, HV_FAILED, "%s: %s", disk->name, g_strerror(reason));
 }
 

@@ -220,6 +220,15 @@ test 'it shrinks' "$HV" image resize --shrink back.qcow2 8M
 test 'it is right still' right back.qcow2
 qemu-io -c 'write -P 0 0 4M' new.qcow2 >/dev/null
 full=$(du -k new.qcow2 | cut -f1)
+qemu-img create -q -f qcow2 -o compat=0.10 -b short.img -F raw old.qcow2 8M
+test 'an old image on another one grows' "$HV" image resize old.qcow2 24M
+{ head -c 8M short.img; head -c 16M /dev/zero; } >expected.raw
+test 'and shows nothing of that there' same -f raw expected.raw -F qcow2 old.qcow2
+test 'it is right too' right old.qcow2
+qemu-img snapshot -c one old.qcow2
+test 'one with snapshots' refuses 'qemu-img amend -o compat=1.1' resize old.qcow2 32M
+qemu-img amend -o compat=1.1 old.qcow2
+test 'which helps' "$HV" image resize old.qcow2 32M
 test 'zeros are given back' "$HV" image compact new.qcow2
 test 'the file is smaller' [ "$(du -k new.qcow2 | cut -f1)" -lt $((full - 3000)) ]
 test 'and right' right new.qcow2

@@ -8,7 +8,7 @@
 #include <string.h>
 
 const struct verb verbs[] = {
-    { "run", "IMAGE [options]", "boot a disk, CD or floppy image or a kernel in a window",
+    { "run", "IMAGE|DIRECTORY [options]", "boot a disk, CD or floppy image or a kernel in a window",
       verb_run },
     { "list", "", "the machines that run", verb_list },
     { "info", "[NAME]", "everything about a machine, as JSON", verb_info },

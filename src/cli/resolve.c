@@ -20,11 +20,12 @@ static uint64_t host_memory(void)
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
 }
 
-/* A name for the machine from the image's: letters, digits, dot, dash. */
-static char *name_from(const char *path)
+/* A name for the machine from that of its image or directory: letters, digits, dot, dash. */
+static char *name_from(const char *path, bool is_folder)
 {
-    g_autofree char *base = g_path_get_basename(path);
-    char *dot = strrchr(base, '.');
+    g_autofree char *whole = g_canonicalize_filename(path, NULL); /* "." has a name too */
+    g_autofree char *base = g_path_get_basename(whole);
+    char *dot = is_folder ? NULL : strrchr(base, '.');
     if (dot && dot > base)
         *dot = 0;
     for (char *c = base; *c; c++)
@@ -173,9 +174,11 @@ bool launch_resolve(struct config *config, GError **error)
     if (!config->console)
         config->console = g_strdup("serial");
     if (!config->name)
-        config->name = name_from(config->image    ? config->image
-                                 : config->kernel ? config->kernel
-                                                  : config->firmware);
+        config->name = config->folder ? name_from(config->folder, true)
+                                      : name_from(config->image    ? config->image
+                                                  : config->kernel ? config->kernel
+                                                                   : config->firmware,
+                                                  false);
     if (!config->cid)
         config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_console(config, error) &&

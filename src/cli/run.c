@@ -2,6 +2,7 @@
  * here and handed to hv-vmm as descriptors (launch.c); here are the options and the waiting. */
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/conf.h"
 #include "cli/launch.h"
 #include "machine/config.h"
 
@@ -17,10 +18,13 @@
 static void print_help(void)
 {
     printf("usage: hv run IMAGE [options]\n"
+           "       hv run DIRECTORY [options]\n"
            "       hv run --kernel FILE [options]\n"
            "       Boots a disk image, a block device, a CD image (ISO), a floppy image or a "
            "kernel in a\n"
-           "       window.\n"
+           "       window; or the machine that DIRECTORY/vm.conf describes: one of these options "
+           "on each\n"
+           "       line, such as \"memory = 2G\".\n"
            "\n");
     for (const struct setting *s = config_settings; s->name; s++) {
         g_autofree char *left =
@@ -79,6 +83,36 @@ static bool take_word(struct config *config, char **argv, int *i, GError **error
         ++*i;
     }
     return config_set(config, s, value, error);
+}
+
+/* All words. *dry: nothing shall be started; *help: the help was printed. */
+static bool take_words(struct config *config, int argc, char **argv, bool *dry, bool *help,
+                       GError **error)
+{
+    for (int i = 0; i < argc; i++) {
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            print_help();
+            return *help = true;
+        }
+        if (!strcmp(argv[i], "--dry-run") || !strcmp(argv[i], "-n"))
+            *dry = true;
+        else if (!take_word(config, argv, &i, error))
+            return false;
+    }
+    return true;
+}
+
+/* The settings of a machine's directory, and over them once more the words, which have the last
+ * say. NULL with an error. */
+static struct config *take_folder(const char *folder, int argc, char **argv, GError **error)
+{
+    g_autoptr(settings) config = config_new();
+    bool dry, help;
+    config->folder = g_strdup(folder);
+    if (!conf_load(config, folder, error) || !take_words(config, argc, argv, &dry, &help, error))
+        return NULL;
+    g_clear_pointer(&config->image, g_free);
+    return g_steal_pointer(&config);
 }
 
 /* --- the machine runs ----------------------------------------------------------------------- */
@@ -224,16 +258,17 @@ int verb_run(int argc, char **argv)
 {
     g_autoptr(settings) config = config_new();
     GError *error = NULL;
-    bool dry = false;
-    for (int i = 0; i < argc; i++) {
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-            print_help();
-            return HV_OK;
-        }
-        if (!strcmp(argv[i], "--dry-run") || !strcmp(argv[i], "-n"))
-            dry = true;
-        else if (!take_word(config, argv, &i, &error))
+    bool dry = false, help = false;
+    if (!take_words(config, argc, argv, &dry, &help, &error))
+        return cli_fail(error);
+    if (help)
+        return HV_OK;
+    if (config->image && g_file_test(config->image, G_FILE_TEST_IS_DIR)) {
+        struct config *whole = take_folder(config->image, argc, argv, &error);
+        if (!whole)
             return cli_fail(error);
+        config_free(config);
+        config = whole;
     }
     if (!launch_resolve(config, &error))
         return cli_fail(error);

@@ -99,6 +99,7 @@ void config_free(struct config *config)
         if (s->kind == SETTING_STRING)
             g_free(*(char **)((char *)config + s->offset));
     g_free(config->image);
+    g_free(config->folder);
     g_ptr_array_unref(config->disks);
     g_ptr_array_unref(config->cdroms);
     g_ptr_array_unref(config->floppies);

@@ -29,6 +29,7 @@ typedef struct config settings; /* for g_autoptr */
 struct config {
     char *name;
     char *image;     /* the positional argument: resolved into a drive by hv */
+    char *folder;    /* the same, when it is a machine's directory */
     uint64_t memory; /* bytes */
     uint64_t cpus;
     char *cpu;        /* host,-feature,... */

@@ -122,6 +122,14 @@ cp disk.img secret.img
 
 says 'image missing' $FAILED '^hv: nowhere.img: No such file' "$HV" run --headless nowhere.img
 says 'image empty' $USAGE 'empty.img is empty.*truncate -s' "$HV" run --headless empty.img
+mkdir conf
+conf() { # TITLE STATUS PATTERN LINE: of a machine's directory.
+    echo "$4" >conf/vm.conf
+    says "vm.conf: $1" "$2" "$3" "$HV" run --headless conf
+}
+conf 'a wrong name' $USAGE 'conf/vm.conf:1: .*"memry".*did you mean "memory"' 'memry = 1G'
+conf 'a wrong value' $USAGE 'conf/vm.conf:1: memory lots: a size such as' 'memory = lots'
+conf 'a wrong disk' $FAILED 'conf/none.img: No such file' 'disk = none.img'
 says 'image a directory' $USAGE 'folder.img is a directory.*disk or CD image' "$HV" run --headless folder.img
 says 'a qcow2 that is none' $FAILED '^hv: disk.qcow2: the header.*its cluster size' \
     "$HV" run --headless disk.qcow2

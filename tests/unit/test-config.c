@@ -3,8 +3,10 @@
 #include "machine/config.h"
 
 #include "base/error.h"
+#include "cli/conf.h"
 #include "memory/guest.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 
 static const struct setting *setting(const char *name)
@@ -285,6 +287,144 @@ static void wrong_json(void)
     g_assert_cmpint(hv_exit_status(error), ==, HV_USAGE);
 }
 
+/* --- vm.conf --------------------------------------------------------------------------------- */
+
+static struct config *parse(const char *text, GError **error)
+{
+    g_autoptr(settings) config = config_new();
+    if (!conf_parse(config, text, strlen(text), "x/vm.conf", "/m", error))
+        return NULL;
+    return g_steal_pointer(&config);
+}
+
+static const struct drive *drive_at(const GPtrArray *drives, guint i)
+{
+    return g_ptr_array_index(drives, i);
+}
+
+static void conf_good(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(settings) config =
+        parse("# a machine\n"
+              "\n"
+              "memory = 2G # enough\r\n"
+              "\tcpus=2\n"
+              "disk = disk.qcow2,bus=nvme,backing=base.img\n"
+              "disk = \"/else where/b #1.img\"  # in quotes\n"
+              "cdrom = my#1.iso\n"
+              "floppy = none\n"
+              "firmware = bios\n"
+              "serial = log.txt\n"
+              "net = user,model=e1000,pcap=p.pcap\n"
+              "publish = 2222:22\n"
+              "publish = 8080:80\n"
+              "headless\n"
+              "hpet = on\n"
+              "throwaway = off # no\n"
+              "append = console=ttyS0 root=/dev/sda1", /* no new line at its end */
+              &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(config->memory, ==, 2 * GIB);
+    g_assert_cmpuint(config->cpus, ==, 2);
+    g_assert_cmpuint(config->disks->len, ==, 2);
+    g_assert_cmpstr(drive_at(config->disks, 0)->file, ==, "/m/disk.qcow2");
+    g_assert_cmpstr(drive_at(config->disks, 0)->bus, ==, "nvme");
+    g_assert_cmpstr(g_ptr_array_index(drive_at(config->disks, 0)->backing, 0), ==, "/m/base.img");
+    g_assert_cmpstr(drive_at(config->disks, 1)->file, ==, "/else where/b #1.img");
+    g_assert_cmpstr(drive_at(config->cdroms, 0)->file, ==, "/m/my#1.iso");
+    g_assert_cmpstr(drive_at(config->floppies, 0)->file, ==, "none");
+    g_assert_cmpstr(config->firmware, ==, "bios");
+    g_assert_cmpstr(config->serial, ==, "/m/log.txt");
+    g_assert_cmpstr(config->net, ==, "user,model=e1000,pcap=/m/p.pcap");
+    g_assert_cmpuint(config->publish->len, ==, 2);
+    g_assert_true(config->headless && config->hpet && !config->throwaway);
+    g_assert_cmpstr(config->append, ==, "console=ttyS0 root=/dev/sda1");
+    /* The command line comes after, and is not relative to the directory. */
+    g_assert_true(set(config, "memory", "64M"));
+    g_assert_true(set(config, "disk", "own.img"));
+    g_assert_cmpuint(config->memory, ==, 64 * MIB);
+    g_assert_cmpstr(drive_at(config->disks, 2)->file, ==, "own.img");
+}
+
+static void conf_wrong(void)
+{
+    static const struct {
+        const char *text, *words;
+    } wrong[] = {
+        { "memry = 1G", "x/vm.conf:1: there is no setting \"memry\"; did you mean \"memory\"?" },
+        { "\n# c\n\ncpuss = 1\n", "x/vm.conf:4: there is no setting \"cpuss\"" },
+        { "--memory = 1G", "there is no setting \"--memory\"" },
+        { "image = a", "there is no setting \"image\"" },
+        { "= 1G", "there is no setting \"\"" },
+        { "memory", "x/vm.conf:1: memory wants a value: memory = SIZE" },
+        { "memory =", "memory wants a value: SIZE" },
+        { "memory = # 1G", "memory wants a value" },
+        { "hpet =", "hpet wants a value (on or off), or none at all" },
+        { "memory 1G", "x/vm.conf:1: memory: \"memory = VALUE\" is wanted" },
+        { "memory = lots", "x/vm.conf:1: memory lots: a size such as" },
+        { "cpus = 1\ncpus = 65", "x/vm.conf:2: cpus: line 1 has it already" },
+        { "cpus = 65", "x/vm.conf:1: cpus 65: from 1 to 64" },
+        { "disk = a,buss=nvme", "unknown key \"buss\"; did you mean \"bus\"?" },
+        { "name = \"a", "a value in quotes ends with a quote" },
+        { "name = \"a\" b", "a value in quotes ends with a quote" },
+        { "name = a\033[2J", "control character" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autoptr(GError) error = NULL;
+        if (parse(wrong[i].text, &error))
+            g_error("\"%s\" is taken", wrong[i].text);
+        g_assert_cmpint(hv_exit_status(error), ==, HV_USAGE);
+        if (!strstr(error->message, wrong[i].words))
+            g_error("%s: %s", wrong[i].text, error->message);
+    }
+    g_autoptr(GError) error = NULL;
+    g_autoptr(settings) config = config_new();
+    g_assert_false(conf_parse(config, "hpet\0= on", 9, "x/vm.conf", "/m", &error));
+    g_assert_nonnull(strstr(error->message, "no text"));
+}
+
+/* A line for each setting there is: paths are the only ones that change. */
+static void conf_all_settings(void)
+{
+    for (const struct setting *s = config_settings; s->name; s++) {
+        g_autoptr(GError) error = NULL;
+        const char *value = s->kind == SETTING_SIZE   ? "64M"
+                            : s->kind == SETTING_BOOL ? "on"
+                            : s->kind == SETTING_UINT ? "3"
+                                                      : "/x";
+        g_autofree char *text = g_strdup_printf("%s = %s\n", s->name, value);
+        g_autoptr(settings) config = parse(text, &error);
+        g_assert_no_error(error);
+    }
+}
+
+static void conf_folders(void)
+{
+    g_autofree char *folder = g_dir_make_tmp("hv-conf-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(folder, conf_name, NULL);
+    g_autofree char *large = g_strnfill(70000, '#');
+    g_autoptr(settings) config = config_new();
+    g_autoptr(GError) error = NULL;
+    g_assert_false(conf_load(config, folder, &error));
+    g_assert_nonnull(strstr(error->message, "without vm.conf"));
+    g_clear_error(&error);
+    g_assert_true(g_file_set_contents(path, "disk = a.img\n", -1, NULL));
+    g_assert_true(conf_load(config, folder, &error));
+    g_autofree char *disk = g_build_filename(folder, "a.img", NULL);
+    g_assert_cmpstr(drive_at(config->disks, 0)->file, ==, disk);
+    g_assert_true(g_file_set_contents(path, large, -1, NULL));
+    g_assert_false(conf_load(config, folder, &error));
+    g_assert_nonnull(strstr(error->message, "at most 64 KiB"));
+    g_clear_error(&error);
+    g_remove(path);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    g_assert_false(conf_load(config, folder, &error));
+    g_assert_nonnull(strstr(error->message, "a text file"));
+    g_rmdir(path);
+    g_rmdir(folder);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -295,5 +435,9 @@ int main(int argc, char **argv)
     g_test_add_func("/config/round-trip", round_trip);
     g_test_add_func("/config/not-utf8", not_utf8);
     g_test_add_func("/config/wrong-json", wrong_json);
+    g_test_add_func("/conf/good", conf_good);
+    g_test_add_func("/conf/wrong", conf_wrong);
+    g_test_add_func("/conf/all-settings", conf_all_settings);
+    g_test_add_func("/conf/folders", conf_folders);
     return g_test_run();
 }

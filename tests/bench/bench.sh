@@ -15,7 +15,7 @@
 # QEMU       the program (default qemu-system-x86_64 when installed); "none" leaves it out
 # ROUNDS     of the disk's times, which are reported and not judged (default 5)
 # IDLE       seconds over which wake-ups are counted (default 10)
-# PARTS      what is measured (default "idle start exits disk network")
+# PARTS      what is measured (default "idle start exits disk qcow2 network"); qcow2.sh has one of them
 #
 # With Xvfb installed, hv's wake-ups are counted with a window too.
 #
@@ -32,7 +32,7 @@ HV_VMM=${HV_VMM:-hv-vmm}
 HV_OPTIONS=${HV_OPTIONS:---headless --memory 256M --cpus 1 --serial stdio --device debug-exit}
 QEMU=${QEMU:-$(command -v qemu-system-x86_64 || echo none)}
 IDLE=${IDLE:-10}
-PARTS=${PARTS:-idle start exits disk network}
+PARTS=${PARTS:-idle start exits disk qcow2 network}
 RAM_KIB=262144
 COUNT=4000
 
@@ -79,19 +79,20 @@ vmms="$vmms floor"
 
 # The command line that starts a ROM in a VMM. QEMU's default is the I/O APIC in the kernel, where
 # an access to it is no exit: for MMIO its own is counted.
-# With `disk` set, the machine has that virtio disk; QEMU's is served by an iothread. With `fast`,
+# With `disk` set, the machine has that virtio disk, for QEMU in that `format`; QEMU's is served by an iothread. With `fast`,
 # the floor polls it and QEMU uses io_uring, as hv does both at all times. With `network` set, it has a
 # virtio network card on the user-mode network of each.
 irqchip=on
 network=
 disk=
+format=
 fast=
 qemu_of() { # machine virtio-blk-device rom
     echo "$QEMU -M $1 -accel kvm -cpu host,-arch-capabilities -m 256" \
         "-nodefaults -display none -serial stdio -bios $3" \
         "-device isa-debug-exit,iobase=0xf4,iosize=4" \
         ${disk:+-object iothread,id=loop -device $2,drive=d,iothread=loop} \
-        ${disk:+-drive if=none,id=d,format=raw,file=$disk,aio=${fast:-threads}} \
+        ${disk:+-drive if=none,id=d,format=${format:-raw},file=$disk,aio=${fast:-threads}} \
         ${network:+-netdev user,id=n -device virtio-net-pci,netdev=n,romfile=}
 }
 command_of() {
@@ -394,7 +395,7 @@ system_calls() { # vmm rom
     timeout 300 strace -f -qq -c -e signal=none -o "$work/calls" \
         $(command_of "$1" "$roms/$2.rom") <"$work/in" >"$work/out" 2>"$work/err"
     end_strays
-    grep -q ticks "$work/out" || fail "$1: the network guest says: $(cat "$work/out" "$work/err")"
+    grep -q ticks "$work/out" || fail "$1: the guest says: $(cat "$work/out" "$work/err")"
     awk '$NF == "total" { print $4 }' "$work/calls"
 }
 
@@ -437,12 +438,15 @@ share() { # metric divisor
     get qemu "$1" | awk -v n="$2" '{ print $1 == "-" ? "-" : int($1 / n) }'
 }
 
+. "$(dirname "$0")/qcow2.sh"
+
 for part in $PARTS; do
     case $part in
     idle) measure_all_idle ;;
     start) for vmm in $vmms; do measure_start "$vmm"; done ;;
     exits) for vmm in $vmms; do measure_exits "$vmm"; done ;;
     disk) measure_disk ;;
+    qcow2) measure_qcow2 ;;
     network) measure_network ;;
     *) fail "PARTS: there is no $part" ;;
     esac
@@ -506,4 +510,5 @@ row 'TCP from the guest, instructions a KiB' send-instructions "$(share send-ins
 row '  system calls a KiB' send-calls -
 row 'TCP to the guest, instructions a KiB' receive-instructions "$(share receive-instructions 2)"
 row '  system calls a KiB' receive-calls -
+case " $PARTS " in *" qcow2 "*) show_qcow2 ;; esac
 exit $over

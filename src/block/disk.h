@@ -66,6 +66,7 @@ struct disk {
     struct loop *loop;
     uint64_t size; /* bytes, a multiple of SECTOR */
     bool readonly;
+    bool far;       /* what was read of it is worth keeping by who lies on it */
     char *name;     /* for messages: the image's file name */
     char *identity; /* of the image's file (block/image.h); NULL: it has none */
     char *mark;     /* what an image calls its content, for those that lie on it; NULL: nothing */

@@ -384,11 +384,24 @@ struct disk *raw_open(int fd, const char *name, bool readonly, GError **error)
 }
 
 /* --- the file below a format --------------------------------------------------------------------
- */
+ *
+ * Of a disk of another kind there is no file; it is read as it is. */
+
+static bool is_raw(const struct disk *disk)
+{
+    return disk->ops == &raw_ops;
+}
 
 int raw_move(struct disk *disk, bool write, const struct iovec *iov, unsigned count, uint64_t at)
 {
     const struct raw *raw = (struct raw *)disk;
+    if (!is_raw(disk)) {
+        struct disk_request request = { .op = DISK_READ, .at = at, .iov_count = count };
+        request.iov = (struct iovec *)(uintptr_t)iov;
+        for (unsigned i = 0; i < count; i++)
+            request.length += iov[i].iov_len;
+        return write ? EROFS : disk->ops->now(disk, &request);
+    }
     return raw_transfer(raw->io, raw->fd, write, iov, count, at);
 }
 
@@ -406,23 +419,25 @@ int raw_write(struct disk *disk, const void *from, size_t length, uint64_t at)
 
 int raw_sync(struct disk *disk)
 {
-    return raw_flush((struct raw *)disk);
+    return is_raw(disk) ? raw_flush((struct raw *)disk) : EROFS;
 }
 
 int raw_punch(struct disk *disk, uint64_t at, uint64_t length)
 {
-    return punch((struct raw *)disk, at, length);
+    return is_raw(disk) ? punch((struct raw *)disk, at, length) : EROFS;
 }
 
 int raw_zero(struct disk *disk, uint64_t at, uint64_t length)
 {
-    return zero((struct raw *)disk, at, length);
+    return is_raw(disk) ? zero((struct raw *)disk, at, length) : EROFS;
 }
 
 int raw_truncate(struct disk *disk, uint64_t size)
 {
     const struct raw *raw = (struct raw *)disk;
     int result;
+    if (!is_raw(disk))
+        return ENOTSUP;
     do
         result = raw->io->truncate(raw->fd, (off_t)size);
     while (result < 0 && errno == EINTR);
@@ -440,6 +455,9 @@ int raw_resize(struct disk *disk, uint64_t size)
 int raw_length(struct disk *disk, uint64_t *length)
 {
     const struct raw *raw = (struct raw *)disk;
+    *length = disk->size;
+    if (!is_raw(disk))
+        return 0;
     off_t end = lseek(raw->fd, 0, SEEK_END); /* of a block device too; the position is not used */
     *length = end < 0 ? 0 : (uint64_t)end;
     return end < 0 ? errno : 0;

@@ -105,7 +105,7 @@ debian_login() {
 debian() {
     local cpus=$1
     shift
-    start "$@" --throwaway --memory 1G --cpus "$cpus" --serial serial
+    start "$@" --memory 1G --cpus "$cpus" --serial serial
     debian_login 1
     type 'echo CPUs: $(nproc)\n'
     see "CPUs: $cpus" 30

@@ -39,6 +39,13 @@ static struct chain *open_overlay(const char *overlay, const char *path,
 {
     struct chain_rules writing = *rules;
     writing.format = qcow2_format.name;
+    /* The user has named the image, which may be a link to another folder. */
+    g_autoptr(GPtrArray) allowed = g_ptr_array_new();
+    for (guint i = 0; rules->allowed && i < rules->allowed->len; i++)
+        g_ptr_array_add(allowed, g_ptr_array_index(rules->allowed, i));
+    g_autofree char *image = g_strdup(path);
+    g_ptr_array_add(allowed, image);
+    writing.allowed = allowed;
     g_autoptr(image_chain) chain = chain_open(overlay, &writing, error);
     if (!chain)
         return NULL;

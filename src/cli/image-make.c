@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "block/copy.h"
 #include "block/format.h"
+#include "block/image.h"
 #include "cli/cli.h"
 #include "cli/image.h"
 
@@ -45,6 +46,25 @@ static bool judge(struct making *making, const char *path, GError **error)
     return true;
 }
 
+/* Is the image's own file the one with this identity? Those of all its files are lines. */
+static bool is_file(const struct disk *disk, const char *identity)
+{
+    size_t length = identity ? strlen(identity) : 0;
+    return length && disk->identity && g_str_has_prefix(disk->identity, identity) &&
+           (!disk->identity[length] || disk->identity[length] == '\n');
+}
+
+/* What a new image takes the place of at `path` must be used by nobody until that has happened, for
+ * what a machine writes to it would be lost: *fd keeps it locked. It may be the image that is read
+ * (`from`, or NULL), which is locked against writers. */
+static bool claim(const char *path, const struct disk *from, int *fd, GError **error)
+{
+    *fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    g_autofree char *own = *fd >= 0 ? image_identity(*fd) : NULL;
+    g_autofree char *machines = machines_dir(NULL); /* only to name who has the image */
+    return *fd < 0 || (from && is_file(from, own)) || image_lock(*fd, path, true, machines, error);
+}
+
 /* --- create ---------------------------------------------------------------------------------- */
 
 /* What the new image lies on: it must be there, and gives its format and, without another, size. */
@@ -70,14 +90,17 @@ static bool create(struct making *making, const char *path, const char *size, GE
 {
     struct format_wish *wish = &making->wish;
     struct new_file file;
+    int old = -1;
     if (!judge(making, path, error) || (size && !image_size(size, &wish->size, error)) ||
         (wish->below && !look_below(making, path, error)))
         return false;
     if (!wish->size || wish->size % SECTOR)
         return hv_fail(error, HV_USAGE, "%s: a size in whole sectors of 512 bytes is wanted", path);
-    bool ok = new_file_start(&file, path, making->force, error) &&
+    bool ok = new_file_start(&file, path, making->force, error) && claim(path, NULL, &old, error) &&
               making->kind->create(file.fd, path, wish, error) && new_file_finish(&file, error);
     new_file_drop(&file);
+    if (old >= 0)
+        close(old);
     return ok;
 }
 
@@ -139,10 +162,14 @@ static bool convert(struct making *making, const char *from, const char *to, GEr
         !image_start(&image, from, rules, error))
         return false;
     making->wish.size = image.disk->size;
+    int old = -1;
     bool ok = new_file_start(&file, to, making->force, error) &&
+              claim(to, image.disk, &old, error) &&
               copy_into(making, image.disk, to, &file, error) && new_file_finish(&file, error);
     new_file_drop(&file);
     image_end(&image);
+    if (old >= 0)
+        close(old);
     return ok;
 }
 

@@ -222,6 +222,20 @@ void image_write_list(int fd, struct disk *const disks[], unsigned count)
         log_warn("images", "cannot be written: %s", g_strerror(errno));
 }
 
+/* A machine holds a lock on its directory's file "lock" for as long as it lives: on the whole file.
+ * Who removes a dead one locks its first byte meanwhile. */
+bool machine_runs(const char *machines, const char *name)
+{
+    g_autofree char *path = g_build_filename(machines, name, "lock", NULL);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    bool held = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_len == 0;
+    close(fd);
+    return held;
+}
+
 /* The name of the machine whose file "images" has the line; NULL when none has. */
 static char *holder(const char *machines, const char *identity)
 {
@@ -233,7 +247,7 @@ static char *holder(const char *machines, const char *identity)
         if (!g_file_get_contents(path, &text, NULL, NULL))
             continue;
         g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-        if (g_strv_contains((const char *const *)lines, identity))
+        if (g_strv_contains((const char *const *)lines, identity) && machine_runs(machines, name))
             return g_strdup(name);
     }
     return NULL;

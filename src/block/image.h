@@ -47,3 +47,6 @@ bool image_lock(int fd, const char *path, bool exclusive, const char *machines, 
 char *image_identity(int fd);
 /* Writes that file anew when the disks of the machine have changed; -1: there is none. */
 void image_write_list(int fd, struct disk *const disks[], unsigned count);
+
+/* Does the machine live whose directory is `name` in `machines`? Those of dead ones may stay. */
+bool machine_runs(const char *machines, const char *name);

@@ -48,7 +48,6 @@ int cli_flags(const char *verb, int argc, char **argv, const struct flag *flags)
 char *machines_dir(GError **error);
 /* The names of the machines that run; the directories of dead ones are removed on the way. */
 GPtrArray *machines_running(GError **error);
-bool machine_runs(const char *dir, const char *name);
 
 /* A connection to a machine's control socket. NAME may be left out (NULL) when just one runs. */
 struct client;

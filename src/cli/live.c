@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "block/chain.h"
 #include "block/format.h"
+#include "block/image.h"
 #include "bus/device.h"
 #include "cli/cli.h"
 #include "cli/launch.h"

@@ -1,6 +1,7 @@
 /* The machines that run: their directories and control sockets. */
 #include "base/error.h"
 #include "base/fds.h"
+#include "block/image.h"
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -31,20 +32,6 @@ char *machines_dir(GError **error)
         return NULL;
     }
     return g_steal_pointer(&dir);
-}
-
-/* A machine holds a lock on its directory's file "lock" for as long as it lives: on the whole file.
- * Who removes a dead one locks its first byte meanwhile. */
-bool machine_runs(const char *dir, const char *name)
-{
-    g_autofree char *path = g_build_filename(dir, name, "lock", NULL);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    bool held = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_len == 0;
-    close(fd);
-    return held;
 }
 
 /* With its lock held: a machine that is just taking the name sees that its directory went. */

@@ -511,6 +511,7 @@ static void locks(void)
     g_autofree char *dir = g_dir_make_tmp("hv-test-XXXXXX", NULL);
     g_autofree char *machine = g_build_filename(dir, "web-server", NULL);
     g_autofree char *note = g_build_filename(machine, "images", NULL);
+    g_autofree char *lock_path = g_build_filename(machine, "lock", NULL);
     g_autofree char *path = g_build_filename(dir, "disk.img", NULL);
     g_autoptr(GError) error = NULL;
     g_assert_true(g_file_set_contents(path, "x", 1, NULL));
@@ -532,12 +533,19 @@ static void locks(void)
     b = open(path, O_RDWR);
     int passed = dup(a); /* what a process that got the descriptor holds */
     close(a);
+    g_assert_false(image_lock(b, path, true, dir, &error)); /* by whom? */
+    g_assert_nonnull(strstr(error->message, "another machine"));
+    g_clear_error(&error);
+    int life = open(lock_path, O_RDWR | O_CREAT, 0600);
+    g_assert_true(image_lock(life, lock_path, true, NULL, &error)); /* as a machine that lives */
     g_assert_false(image_lock(b, path, true, dir, &error));
     g_assert_nonnull(strstr(error->message, "machine web-server"));
+    close(life);
     close(passed); /* it ends, and the lock with it */
     g_assert_true(image_lock(b, path, true, dir, NULL));
     close(b);
     unlink(note);
+    unlink(lock_path);
     rmdir(machine);
     unlink(path);
     rmdir(dir);

@@ -368,6 +368,44 @@ holds 'readonly leaves the image as it is' cmp disk.img before.img
 says 'without them the guest writes' 32 '' "$HV" run "${disk[@]}" disk.img
 if cmp -s disk.img before.img; then not_ok 'and the image has it' ''; else ok 'and the image has it'; fi
 
+# --- images on each other ------------------------------------------------------------------------
+
+"$HV" image create base.qcow2 1M
+"$HV" image create top.qcow2 --backing base.qcow2
+"$HV" image create side.qcow2 --backing base.qcow2
+start holder "${idle[@]}" top.qcow2
+held='base.qcow2 is in use by machine holder: stop that'
+says 'what a machine lies on, to write to' $WRONG_STATE "$held" "$HV" run "${idle[@]}" --name other base.qcow2
+says 'an overlay in use' $WRONG_STATE 'top.qcow2 is in use by machine holder' \
+    "$HV" run "${idle[@]}" --name other --throwaway top.qcow2
+says 'committing an overlay in use' $WRONG_STATE 'top.qcow2 is in use by machine holder' "$HV" image commit top.qcow2
+says 'committing into what a machine lies on' $WRONG_STATE "$held" "$HV" image commit side.qcow2
+says 'resizing it' $WRONG_STATE "$held" "$HV" image resize base.qcow2 +1M
+says 'compacting it' $WRONG_STATE "$held" "$HV" image compact base.qcow2
+says 'mending it' $WRONG_STATE "$held" "$HV" image check --repair base.qcow2
+says 'replacing it' $WRONG_STATE "$held" "$HV" image convert --force disk.img base.qcow2
+says 'replacing it by an empty one' $WRONG_STATE "$held" "$HV" image create --force base.qcow2 1M
+says 'an overlay on an image that is written' $WRONG_STATE 'top.qcow2 is in use by machine holder' \
+    "$HV" run "${idle[@]}" --name other --disk disk.img --disk top.qcow2
+first=$pid
+start beside "${idle[@]}" side.qcow2
+holds 'two machines on overlays of one image' is beside state running
+kill -9 "$(vmm_of holder)" "$first"
+wait "$first" 2>/dev/null
+says 'one killed: the other holds what they lie on' $WRONG_STATE 'base.qcow2 is in use by machine beside' \
+    "$HV" image commit top.qcow2
+power_off beside "$pid"
+holds 'and is gone: committed' "$HV" image commit top.qcow2
+holds 'and converted into itself' "$HV" image convert --force base.qcow2 base.qcow2
+start holder "${idle[@]}" base.qcow2
+held='base.qcow2 is in use by machine holder: stop that'
+says 'an overlay on what a machine writes' $WRONG_STATE "$held" "$HV" run "${idle[@]}" --name other top.qcow2
+kill -9 "$(vmm_of holder)" "$pid"
+wait "$pid" 2>/dev/null
+start holder "${idle[@]}" --disk top.qcow2
+holds 'the lock of a killed machine is none' is holder state running
+power_off holder "$pid"
+
 # --- the network --------------------------------------------------------------------------------
 
 # A host without tap devices says so first.

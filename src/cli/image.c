@@ -23,6 +23,7 @@ static const struct verb image_verbs[] = {
     { "commit", "FILE", "write its data into the image that it lies on", image_commit_verb },
     { "rebase", "FILE --backing BASE|none [--unsafe]", "have it lie on another image",
       image_rebase_verb },
+    { "import", "FILE [DIRECTORY]", "a machine of an OVA or OVF file", image_import_verb },
     { "resize", "FILE [+|-]SIZE [--shrink]", "make a disk larger, or smaller", image_resize_verb },
     { .name = NULL },
 };

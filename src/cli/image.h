@@ -51,4 +51,5 @@ int image_check_verb(int argc, char **argv);
 int image_compact_verb(int argc, char **argv);
 int image_commit_verb(int argc, char **argv);
 int image_rebase_verb(int argc, char **argv);
+int image_import_verb(int argc, char **argv);
 int image_resize_verb(int argc, char **argv);

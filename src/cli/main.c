@@ -21,7 +21,8 @@ const struct verb verbs[] = {
     { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },
-    { "image", "info|create|convert|resize|map ...", "disk images: hv image --help", verb_image },
+    { "image", "info|create|convert|import|resize ...", "disk images: hv image --help",
+      verb_image },
     { "devices", "[CLASS]", "the device classes and their options", verb_devices },
     { .name = NULL },
 };

@@ -395,6 +395,7 @@ static void conf_all_settings(void)
                                                       : "/x";
         g_autofree char *text = g_strdup_printf("%s = %s\n", s->name, value);
         g_autoptr(settings) config = parse(text, &error);
+        g_assert_nonnull(config);
         g_assert_no_error(error);
     }
 }

@@ -62,9 +62,10 @@ struct format {
     struct disk *(*open)(const struct format_parts *parts, GError **error);
     /* Makes an image of an empty file. NULL: it cannot. */
     bool (*create)(int fd, const char *name, const struct format_wish *wish, GError **error);
-    /* Another size for a disk that `open` made; nothing is in flight. Shrinking drops what is
-     * behind the new end. 0 or a positive errno; ENOTSUP: not in this version of the format, with
-     * these snapshots. NULL: it cannot. */
+    /* Another size for a disk that `open` made. Shrinking drops what is behind the new end; nothing
+     * is in flight then. Growing may be done beside requests, without the owner's lock. 0 or a
+     * positive errno; ENOTSUP: not in this version of the format, with these snapshots. NULL: it
+     * cannot. */
     int (*resize)(struct disk *disk, uint64_t size);
     /* Writes whole clusters, or 2 MiB from a multiple of that, to where the disk reads as zeros,
      * and compresses what gets smaller. 0 or a positive errno. On a thread that may wait, when

@@ -227,7 +227,9 @@ static int mapped_run(struct worker *worker, const struct disk_request *request)
 {
     struct mapped *mapped = (struct mapped *)worker;
     g_mutex_lock(&mapped->work);
-    int error = carry_out(mapped, request);
+    uint64_t size = mapped->worker.disk.size; /* which may have got smaller again */
+    bool fits = request->length <= size && request->at <= size - request->length;
+    int error = fits ? carry_out(mapped, request) : EINVAL;
     g_mutex_unlock(&mapped->work);
     return error;
 }

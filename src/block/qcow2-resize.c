@@ -1,5 +1,6 @@
-/* Another size for the disk in a qcow2 image. Larger: what is new reads as zeros, whatever the disk
- * below has there. Smaller: what is behind the new end is given back, after the header says so. */
+/* Another size for the disk in a qcow2 image. Larger, also while it is used: what is new reads as
+ * zeros, whatever the disk below has there. Smaller: what is behind the new end is given back,
+ * after the header says so. */
 #include "block/qcow2-core.h"
 
 #include "block/raw.h"
@@ -51,12 +52,23 @@ static int grow_l1(struct qcow2 *qcow2, size_t size)
         g_free(l1);
         return error;
     }
+    mapped_lock(&qcow2->mapped);
     g_free(qcow2->l1);
     qcow2->l1 = l1;
     qcow2->l1_size = size;
+    mapped_unlock(&qcow2->mapped);
     return old_size ? qcow2_release(qcow2, old >> qcow2->bits,
                                     (old_size * 8 + qcow2->cluster - 1) >> qcow2->bits)
                     : 0;
+}
+
+/* Requests come and go meanwhile. */
+static void show_size(struct qcow2 *qcow2, uint64_t size)
+{
+    mapped_lock(&qcow2->mapped);
+    qcow2->mapped.worker.disk.size = size;
+    qcow2->mapped.dirty = true;
+    mapped_unlock(&qcow2->mapped);
 }
 
 static int grow(struct qcow2 *qcow2, uint64_t size)
@@ -71,7 +83,7 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
     /* The rest of the last cluster, and what would show through from below. */
     uint64_t end = MIN((before + cluster - 1) / cluster * cluster, size);
     end = MAX(end, below ? MIN(below->size, size) : 0);
-    disk->size = size;
+    show_size(qcow2, size);
     struct disk_request zeros = {
         .op = DISK_WRITE_ZEROES, .offset = before, .at = before, .length = end - before
     };
@@ -85,7 +97,7 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
     if (!error)
         error = put_size(qcow2, size);
     if (error)
-        disk->size = before;
+        show_size(qcow2, before);
     return error;
 }
 
@@ -130,7 +142,7 @@ static int shrink(struct qcow2 *qcow2, uint64_t size)
             error = drop_table(qcow2, i);
     if (!error)
         error = qcow2_write_back(qcow2);
-    disk->size = size;
+    show_size(qcow2, size);
     return error;
 }
 
@@ -146,7 +158,6 @@ int qcow2_resize(struct disk *disk, uint64_t size)
     int error = qcow2_begin(qcow2);
     if (!error && size != disk->size)
         error = size > disk->size ? grow(qcow2, size) : shrink(qcow2, size);
-    qcow2->mapped.dirty = true;
     g_mutex_unlock(&qcow2->mapped.work);
     return error;
 }

@@ -447,8 +447,12 @@ int raw_truncate(struct disk *disk, uint64_t size)
 int raw_resize(struct disk *disk, uint64_t size)
 {
     int error = raw_truncate(disk, size);
+    if (disk->lock)
+        g_mutex_lock(disk->lock);
     if (!error)
         disk->size = size;
+    if (disk->lock)
+        g_mutex_unlock(disk->lock);
     return error;
 }
 

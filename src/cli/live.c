@@ -5,6 +5,7 @@
 #include "block/image.h"
 #include "bus/device.h"
 #include "cli/cli.h"
+#include "cli/image.h"
 #include "cli/launch.h"
 
 #include <stdio.h>
@@ -184,6 +185,53 @@ static int set_memory(const char *name, const char *value)
     return call(name, "set", json_pack("{s:I}", "memory", (json_int_t)config->memory), false);
 }
 
+/* A guest hears of it at once, but on AHCI: what a SATA disk says of its size is read when it is found. */
+static void say_when(struct client *client, unsigned number)
+{
+    json_t *info = client_call(client, "info", NULL, NULL);
+    const json_t *disk = json_array_get(json_object_get(info, "disks"), number ? number - 1 : 0);
+    const char *bus = json_string_value(json_object_get(disk, "bus"));
+    if (bus && !strcmp(bus, drive_bus_names[DRIVE_AHCI]))
+        fprintf(stderr, "hv: a guest looks at the size of a SATA disk when it starts: it sees the "
+                        "new one then\n");
+    json_decref(info);
+}
+
+/* [+]SIZE; number 0: the only one. */
+static int set_disk(const char *name, unsigned number, const char *value)
+{
+    uint64_t size;
+    bool more = *value == '+';
+    GError *error = NULL;
+    struct client *client =
+        image_size(value + more, &size, &error) ? client_open(name, &error) : NULL;
+    if (!client)
+        return cli_fail(error);
+    json_t *wish = json_pack("{s:{s:i, s:I, s:b}}", "disk", "number", (int)number, "size",
+                             (json_int_t)size, "more", (int)more);
+    json_t *done = client_call(client, "set", wish, &error);
+    if (done)
+        say_when(client, number);
+    client_close(client);
+    json_decref(done);
+    return done ? HV_OK : cli_fail(error);
+}
+
+static int set_only_disk(const char *name, const char *value)
+{
+    return set_disk(name, 0, value);
+}
+
+/* Is the key disk1, disk2 ...? Its number; 0: it is not. */
+static unsigned disk_number(const char *key)
+{
+    const char *digits = key + strlen("disk");
+    if (!g_str_has_prefix(key, "disk") || !g_ascii_isdigit(*digits) || strlen(digits) > 3 ||
+        digits[strspn(digits, "0123456789")])
+        return 0;
+    return (unsigned)g_ascii_strtoull(digits, NULL, 10);
+}
+
 /* The network cable. */
 static int set_net(const char *name, const char *value)
 {
@@ -217,8 +265,9 @@ int verb_set(int argc, char **argv)
         const char *key;
         int (*set)(const char *name, const char *value);
     } things[] = {
-        { "cd", set_cd },   { "fd", set_fd },      { "memory", set_memory },
-        { "net", set_net }, { "port+", add_port }, { "port-", remove_port },
+        { "cd", set_cd },         { "disk", set_only_disk }, { "fd", set_fd },
+        { "memory", set_memory }, { "net", set_net },        { "port+", add_port },
+        { "port-", remove_port },
     };
     const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     int left = cli_flags("set", argc, argv, no_flags);
@@ -229,6 +278,8 @@ int verb_set(int argc, char **argv)
     if (left > 2 || !equals || !equals[1])
         return cli_usage("set", "KEY=VALUE is wanted, such as cd=FILE or port+=8080:80");
     g_autofree char *key = g_strndup(word, (gsize)(equals - word));
+    if (disk_number(key))
+        return set_disk(name, disk_number(key), equals + 1);
     for (size_t i = 0; i < G_N_ELEMENTS(things); i++) {
         if (!strcmp(things[i].key, key))
             return things[i].set(name, equals + 1);

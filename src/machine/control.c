@@ -132,12 +132,13 @@ static json_t *method_info(struct client *c, const json_t *params, GError **erro
 {
     const struct config *config = machine_config(c->control->machine);
     (void)params, (void)error;
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s*, s:o*, s:o*}", "name",
+    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s*, s:o, s:o*, s:o*}", "name",
                      config->name, "state", state_word(c->control->machine), "why",
                      machine_why(c->control->machine), "pid", (int)getpid(), "memory",
                      (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
                      (int)display_viewers(c->control->display), "typing",
-                     typist_busy(c->control->typist), "net", config->net, "guest-memory",
+                     typist_busy(c->control->typist), "net", config->net, "disks",
+                     info_disks(c->control->machine), "guest-memory",
                      info_memory(c->control->machine), "vhost", info_vhost(c->control->machine));
 }
 
@@ -313,17 +314,36 @@ static bool set_net(struct client *c, const json_t *value, GError **error)
     return machine_set_cable(c->control->machine, in, error);
 }
 
+/* Only larger. Without a number it is the machine's one disk. */
+static bool set_disk(struct client *c, const json_t *value, GError **error)
+{
+    struct drives *drives = machine_drives(c->control->machine);
+    json_int_t size = 0;
+    int number = 0, more = false;
+    if (json_unpack((json_t *)(uintptr_t)value, "{s:I, s?i, s?b}", "size", &size, "number", &number,
+                    "more", &more) ||
+        size <= 0 || number < 0)
+        return hv_fail(error, HV_USAGE, "disk: a size in bytes, and which number, are wanted");
+    if (!number && drives_disk(drives, 2))
+        return hv_fail(error, HV_USAGE, "disk: it has more than one: disk1, disk2 ...");
+    struct machine_drive *drive = drives_disk(drives, number ? (unsigned)number : 1);
+    if (!drive)
+        return hv_fail(error, HV_WRONG_STATE, "disk%d: it has no such disk", number ? number : 1);
+    if (machine_state(c->control->machine) == STATE_DISK_FULL)
+        return hv_fail(error, HV_WRONG_STATE,
+                       "disk: the machine waits for room on the host's disk: `hv stop --resume` "
+                       "lets it go on when there is some");
+    return drives_grow(drive, (uint64_t)size, more, error);
+}
+
 static json_t *method_set(struct client *c, const json_t *params, GError **error)
 {
     static const struct {
         const char *key;
         bool (*set)(struct client *c, const json_t *value, GError **error);
     } things[] = {
-        { "cd", set_cd },
-        { "fd", set_fd },
-        { "memory", set_memory },
-        { "net", set_net },
-        { "terminal", set_terminal },
+        { "cd", set_cd },         { "disk", set_disk }, { "fd", set_fd },
+        { "memory", set_memory }, { "net", set_net },   { "terminal", set_terminal },
     };
     const char *keys[G_N_ELEMENTS(things) + 1] = { NULL };
     const char *key = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)params));

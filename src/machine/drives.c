@@ -1,7 +1,10 @@
 /* The machine's drives; see drives.h. */
 #include "machine/drives.h"
 
+#include "base/error.h"
 #include "block/image.h"
+
+#include <errno.h>
 
 void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, int), void *opaque)
 {
@@ -88,4 +91,65 @@ void drives_change_medium(struct drives *drives, struct machine_drive *drive, st
     g_mutex_unlock(&drives->lock);
     disk_free(old); /* the guest submits nothing to it any more: this ends */
     drives_write_list(drives, list);
+}
+
+/* --- growing --------------------------------------------------------------------------------- */
+
+struct machine_drive *drives_disk(struct drives *drives, unsigned number)
+{
+    for (unsigned i = 0, n = 0; i < drives->count; i++) {
+        struct machine_drive *drive = &drives->drive[i];
+        if (!drive->is_cd && drive->bus != DRIVE_FLOPPY && ++n == number)
+            return drive;
+    }
+    return NULL;
+}
+
+static const char *why_not(const struct machine_drive *drive)
+{
+    if (drive->disk->readonly)
+        return "is read-only";
+    if (!drive->format)
+        return "keeps its size: with --throwaway nothing of it would stay";
+    return drive->format->resize ? NULL : "is in a format that hv cannot resize";
+}
+
+/* A sentence for what the host said. */
+static const char *explain(int reason)
+{
+    switch (reason) {
+    case EINVAL:
+        return "its image cannot have that size: a block device grows by the host's tools, before "
+               "the machine starts";
+    case ENOTSUP:
+        return "its image is of an old version, with snapshots that keep no size of their own";
+    default:
+        return g_strerror(reason);
+    }
+}
+
+bool drives_grow(struct machine_drive *drive, uint64_t size, bool more, GError **error)
+{
+    struct device *dev = drive->device;
+    struct disk *disk = drive->disk;
+    const char *fault = why_not(drive);
+    if (fault)
+        return hv_fail(error, HV_WRONG_STATE, "%s %s", disk->name, fault);
+    if (size > INT64_MAX / 2 || size % SECTOR)
+        return hv_fail(error, HV_USAGE, "disk: a size in whole sectors of 512 bytes is wanted");
+    size += more ? disk->size : 0;
+    if (size <= disk->size)
+        return hv_fail(error, HV_USAGE,
+                       "%s has %" G_GUINT64_FORMAT
+                       " bytes: while the machine runs it can only grow; `hv image resize "
+                       "--shrink` makes it smaller when the machine is off",
+                       disk->name, disk->size);
+    int reason = drive->format->resize(disk, size);
+    if (reason)
+        return hv_fail(error, HV_FAILED, "%s cannot grow: %s", disk->name, explain(reason));
+    device_lock(dev);
+    if (dev->class->disk_resized)
+        dev->class->disk_resized(dev, drive->index);
+    device_unlock(dev);
+    return true;
 }

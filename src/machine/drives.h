@@ -5,6 +5,7 @@
 #pragma once
 #include "block/disk.h"
 #include "block/floppy.h"
+#include "block/format.h"
 #include "bus/device.h"
 #include "machine/config.h"
 
@@ -14,7 +15,8 @@ struct machine_drive {
     struct disk *disk; /* NULL: a CD or floppy drive without one */
     enum drive_bus bus;
     bool is_cd;
-    const char *options; /* of its controller, as struct drive has them */
+    const struct format *format; /* of its image; NULL: none, or what is written vanishes */
+    const char *options;         /* of its controller, as struct drive has them */
     /* pc_build says whose drive it is, and which of that device's. */
     struct device *device;
     unsigned index;
@@ -46,5 +48,9 @@ void drives_note_ejected(struct drives *drives, const struct device *dev, unsign
  */
 void drives_change_medium(struct drives *drives, struct machine_drive *drive, struct disk *disk,
                           int list);
+/* The hard disk of that number, from 1 on; NULL. */
+struct machine_drive *drives_disk(struct drives *drives, unsigned number);
+/* Makes a hard disk larger while the machine runs, and tells its guest. `more`: by `size`. */
+bool drives_grow(struct machine_drive *drive, uint64_t size, bool more, GError **error);
 /* Writes the identities of all disks to fd (block/image.h). */
 void drives_write_list(const struct drives *drives, int fd);

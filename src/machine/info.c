@@ -71,3 +71,17 @@ json_t *info_vhost(struct machine *machine)
     device_unlock(dev);
     return json_integer(pairs);
 }
+
+json_t *info_disks(struct machine *machine)
+{
+    json_t *list = json_array();
+    const struct machine_drive *drive;
+    for (unsigned n = 1; (drive = drives_disk(machine_drives(machine), n)); n++)
+        json_array_append_new(list,
+                              json_pack("{s:i, s:s, s:s, s:I, s:s*, s:b}", "number", (int)n, "name",
+                                        drive->disk->name, "bus", drive_bus_names[drive->bus],
+                                        "size", (json_int_t)drive->disk->size, "format",
+                                        drive->format ? drive->format->name : NULL, "readonly",
+                                        (int)drive->disk->readonly));
+    return list;
+}

@@ -14,3 +14,5 @@ json_t *info_memory(struct machine *machine);
 /* How many pairs of the network card's queues the kernel serves just now; NULL: the card is on no
  * tap device. */
 json_t *info_vhost(struct machine *machine);
+/* Its hard disks, with the numbers by which they are called. */
+json_t *info_disks(struct machine *machine);

@@ -469,6 +469,11 @@ bool machine_insert(struct machine *m, enum medium kind, struct disk *disk, GErr
     return true;
 }
 
+struct drives *machine_drives(struct machine *m)
+{
+    return m->files.drives;
+}
+
 bool machine_set_cable(struct machine *m, bool in, GError **error)
 {
     bool found = false;

@@ -75,6 +75,8 @@ bool machine_eject(struct machine *machine, enum medium kind, GError **error);
  * the machine's from then on; on failure it stays the caller's. */
 bool machine_insert(struct machine *machine, enum medium kind, struct disk *disk, GError **error);
 
+struct drives *machine_drives(struct machine *machine);
+
 /* The cable of the network card goes in or out. */
 bool machine_set_cable(struct machine *machine, bool in, GError **error);
 

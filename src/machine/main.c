@@ -137,7 +137,7 @@ static struct chain *chain_from(const struct files *files, const json_t *item, b
 }
 
 static struct disk *open_disk(const struct files *files, const json_t *item, bool throwaway,
-                              GError **error)
+                              const struct format **format, GError **error)
 {
     bool readonly = json_is_true(json_object_get(item, "readonly"));
     bool overlay = throwaway && !readonly;
@@ -147,6 +147,8 @@ static struct disk *open_disk(const struct files *files, const json_t *item, boo
         return NULL;
     }
     struct disk *disk = chain_disk(chain, error);
+    if (!overlay)
+        *format = chain->format;
     if (!disk || !overlay)
         return disk;
     return overlay_open(disk, error);
@@ -171,7 +173,7 @@ static bool open_drives(struct drives *to, const struct files *files, bool throw
         drive->options = json_string_value(json_object_get(item, "options"));
         if (!json_object_get(item, "fd"))
             continue; /* a CD or floppy drive without one */
-        if (!(drive->disk = open_disk(files, item, throwaway, error)))
+        if (!(drive->disk = open_disk(files, item, throwaway, &drive->format, error)))
             return false;
     }
     return true;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fds.h"
 #include "block/disk.h"
+#include "block/raw.h"
 #include "machine/display.h"
 #include "machine/typist.h"
 
@@ -32,7 +33,8 @@ static struct {
     GPtrArray *devices;
     uint64_t memory; /* as wished */
     bool deaf;       /* no balloon driver */
-    unsigned columns, rows;
+    unsigned columns, rows, growths;
+    struct drives drives;
     struct disk *cd;
     enum medium medium; /* what was put in last */
 } fake;
@@ -125,6 +127,12 @@ bool machine_eject(struct machine *machine, enum medium kind, GError **error)
     return fake.has_cd || hv_fail(error, HV_WRONG_STATE, "no CD is in a drive");
 }
 
+struct drives *machine_drives(struct machine *machine)
+{
+    (void)machine;
+    return &fake.drives;
+}
+
 bool machine_set_cable(struct machine *machine, bool in, GError **error)
 {
     (void)machine, (void)error;
@@ -204,6 +212,13 @@ static void resized(struct device *dev, unsigned columns, unsigned rows)
     fake.rows = rows;
 }
 
+static void disk_resized(struct device *dev, unsigned index)
+{
+    (void)dev;
+    g_assert_cmpuint(index, ==, 3);
+    fake.growths++;
+}
+
 static const struct input_class input = { .key = take_key, .idle = is_idle };
 static const struct screen_class screen = { .text = two_lines };
 static const struct device_class class = { .name = "fake",
@@ -211,7 +226,8 @@ static const struct device_class class = { .name = "fake",
                                            .screen = &screen,
                                            .memory_wish = wish,
                                            .memory_ask = statistics,
-                                           .terminal_resized = resized };
+                                           .terminal_resized = resized,
+                                           .disk_resized = disk_resized };
 
 /* --- the other end --------------------------------------------------------------------------- */
 
@@ -361,6 +377,79 @@ static void memory(void)
     json_decref(reply);
     fake.deaf = false;
     g_ptr_array_set_size(fake.devices, 0);
+    close(fd);
+    serve();
+}
+
+#define SET_DISK(value) "{\"id\":1,\"method\":\"set\",\"params\":{\"disk\":" value "}}"
+
+static struct machine_drive *add_disk(uint64_t size, bool readonly)
+{
+    g_autoptr(GError) error = NULL;
+    struct machine_drive *drive = &fake.drives.drive[fake.drives.count++];
+    int fd = memfd_create("disk", MFD_CLOEXEC);
+    g_assert_cmpint(ftruncate(fd, (off_t)size), ==, 0);
+    *drive = (struct machine_drive){
+        .disk = raw_open(fd, "d.img", readonly, &error),
+        .bus = DRIVE_VIRTIO,
+        .format = &raw_format,
+        .device = &fake.keyboard,
+        .index = 3,
+    };
+    g_assert_no_error(error);
+    return drive;
+}
+
+/* Its size and its number, as info has them. */
+static void check_disk(int fd, unsigned number, uint64_t size)
+{
+    json_t *reply = ask(fd, "{\"id\":1,\"method\":\"info\"}");
+    const json_t *disks = json_object_get(json_object_get(reply, "result"), "disks");
+    const json_t *disk = json_array_get(disks, number - 1);
+    g_assert_cmpint(json_integer_value(json_object_get(disk, "number")), ==, (int)number);
+    g_assert_cmpint(json_integer_value(json_object_get(disk, "size")), ==, (json_int_t)size);
+    g_assert_cmpstr(json_string_value(json_object_get(disk, "bus")), ==, "virtio");
+    json_decref(reply);
+}
+
+static void disk_grows(void)
+{
+    int fd = dial();
+    fails(fd, SET_DISK("{\"size\":8192}"), HV_WRONG_STATE); /* no disk */
+    fake.drives.drive[fake.drives.count++].is_cd = true;
+    struct machine_drive *one = add_disk(4096, false);
+    json_decref(ask(fd, SET_DISK("{\"size\":8192}")));
+    g_assert_cmpuint(fake.growths, ==, 1);
+    check_disk(fd, 1, 8192);
+    json_decref(ask(fd, SET_DISK("{\"size\":512,\"more\":true,\"number\":1}")));
+    g_assert_cmpuint(fake.growths, ==, 2);
+    check_disk(fd, 1, 8704);
+    uint64_t length;
+    g_assert_cmpint(raw_length(one->disk, &length), ==, 0);
+    g_assert_cmpuint(length, ==, 8704);
+
+    struct machine_drive *two = add_disk(4096, true);
+    fails(fd, SET_DISK("{\"size\":16384}"), HV_USAGE); /* which one? */
+    fails(fd, SET_DISK("{\"size\":16384,\"number\":2}"), HV_WRONG_STATE);
+    fails(fd, SET_DISK("{\"size\":16384,\"number\":3}"), HV_WRONG_STATE);
+    fails(fd, SET_DISK("{\"size\":16384,\"number\":-1}"), HV_USAGE);
+    fails(fd, SET_DISK("{\"size\":8704,\"number\":1}"), HV_USAGE);
+    fails(fd, SET_DISK("{\"size\":4096,\"number\":1}"), HV_USAGE);
+    fails(fd, SET_DISK("{\"size\":16385,\"number\":1}"), HV_USAGE);
+    fails(fd, SET_DISK("{\"size\":-512,\"number\":1}"), HV_USAGE);
+    fails(fd, SET_DISK("{\"size\":9223372036854775296,\"number\":1,\"more\":true}"), HV_USAGE);
+    fails(fd, SET_DISK("{\"number\":1}"), HV_USAGE);
+    fails(fd, SET_DISK("\"8G\""), HV_USAGE);
+    fake.state = STATE_DISK_FULL;
+    fails(fd, SET_DISK("{\"size\":16384,\"number\":1}"), HV_WRONG_STATE);
+    fake.state = STATE_RUNNING;
+    one->format = NULL; /* --throwaway */
+    fails(fd, SET_DISK("{\"size\":16384,\"number\":1}"), HV_WRONG_STATE);
+    g_assert_cmpuint(fake.growths, ==, 2);
+    check_disk(fd, 1, 8704);
+    disk_free(one->disk);
+    disk_free(two->disk);
+    fake.drives.count = 0;
     close(fd);
     serve();
 }
@@ -875,6 +964,7 @@ int main(int argc, char **argv)
 
     g_test_add_func("/control/answers", answers);
     g_test_add_func("/control/memory", memory);
+    g_test_add_func("/control/disk-grows", disk_grows);
     g_test_add_func("/control/terminal", terminal);
     g_test_add_func("/control/bad-requests", bad_requests);
     g_test_add_func("/control/wrong-params", wrong_params);

@@ -118,6 +118,49 @@ static void sizes(gconstpointer data)
     history_end(&history);
 }
 
+/* Requests come and go while it grows: by an L1 table that is moved each few times. */
+struct busy {
+    struct history history;
+    int stop; /* atomic */
+};
+
+static gpointer keep_busy(void *data)
+{
+    struct busy *busy = data;
+    for (unsigned round = 1; !g_atomic_int_get(&busy->stop); round++)
+        history_step(&busy->history, round * 8 + 1); /* without opening it again */
+    return NULL;
+}
+
+static void grows_in_use(gconstpointer data)
+{
+    const size_t most = 24 << 20, stride = (1 << 20) + 512;
+    size_t size = IMAGE_DISK;
+    struct busy busy = { 0 };
+    struct history *history = &busy.history;
+    if (!image_have_judge())
+        return;
+    history_start(history, data, most);
+    history_reopen(history);
+    GThread *thread = g_thread_new("busy", keep_busy, &busy);
+    for (; size + stride <= most; size += stride) {
+        g_assert_cmpint(qcow2_format.resize(history->owner.disk, size + stride), ==, 0);
+        g_usleep(2000);
+    }
+    g_atomic_int_set(&busy.stop, 1);
+    g_thread_join(thread);
+    history->disk = size;
+    history_check_read(history, 0, size);
+    uint8_t *last = history->model + size - 4096;
+    memset(last, 7, 4096);
+    g_assert_cmpint(image_transfer(&history->owner, DISK_WRITE, size - 4096, last, 4096), ==, 0);
+    history_check_read(history, 0, size);
+    history_close(history);
+    image_judge(history->path);
+    image_compare(history->path, history->model, size);
+    history_end(history);
+}
+
 /* --- damage ------------------------------------------------------------------------------------
  */
 
@@ -344,6 +387,7 @@ int main(int argc, char **argv)
         { "history", random_history },
         { "snapshots", snapshots },
         { "sizes", sizes },
+        { "grows-in-use", grows_in_use },
         { "repairs", repairs },
     };
     g_test_init(&argc, &argv, NULL);

@@ -108,6 +108,14 @@ static int write_file(struct mapped *mapped, struct cursor *cursor, uint64_t at,
     return error;
 }
 
+/* Zeros that are nowhere. */
+static bool reads_zeros(const struct mapped *mapped, const struct extent *extent, uint64_t offset)
+{
+    const struct disk *below = mapped->below;
+    return extent->kind == EXTENT_ZERO ||
+           (extent->kind == EXTENT_BELOW && (!below || offset >= below->size));
+}
+
 /* What the guest sees now from `offset` on to the same range in the new place. */
 static int copy_up(struct mapped *mapped, const struct place *place, uint64_t offset,
                    uint64_t length)
@@ -120,10 +128,7 @@ static int copy_up(struct mapped *mapped, const struct place *place, uint64_t of
         error = mapped->format->map(mapped, offset, length, &extent);
         if (error)
             return error;
-        bool zeros =
-            extent.kind == EXTENT_ZERO ||
-            (extent.kind == EXTENT_BELOW && (!mapped->below || offset >= mapped->below->size));
-        if (zeros && extent.length >= length)
+        if (reads_zeros(mapped, &extent, offset) && extent.length >= length)
             return 0;
     }
     uint8_t *copy = g_try_malloc(length); /* MiB at most, see struct place */
@@ -169,7 +174,9 @@ static int write_range(struct mapped *mapped, struct cursor *cursor, uint64_t of
         n = length;
         if (error)
             break;
-        if (extent.kind == EXTENT_DATA && extent.writable) {
+        if (!cursor && reads_zeros(mapped, &extent, offset)) {
+            n = MIN(length, extent.length);
+        } else if (extent.kind == EXTENT_DATA && extent.writable) {
             n = MIN(length, extent.length);
             error = write_file(mapped, cursor, extent.at, n);
         } else {

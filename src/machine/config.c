@@ -19,7 +19,8 @@ const struct setting config_settings[] = {
     { "cpus", 'c', SETTING_UINT, AT(cpus), "N", "virtual CPUs (the host's, at most 4)", 1, 64 },
     { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
     { "disk", 0, SETTING_DRIVE, AT(disks),
-      "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,readonly][,OPTION=VALUE]...",
+      "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,detect-zeroes=on|unmap][,readonly]"
+      "[,OPTION=VALUE]...",
       "another hard disk (repeatable; hv devices lists options of virtio-blk and nvme)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
     { "floppy", 0, SETTING_DRIVE, AT(floppies), "FILE[,format=raw][,readonly]|none",
@@ -66,6 +67,7 @@ static void drive_free(void *data)
     g_free(drive->bus);
     g_free(drive->format);
     g_free(drive->options);
+    g_free(drive->zeroes);
     g_ptr_array_unref(drive->backing);
     g_free(drive);
 }
@@ -170,7 +172,8 @@ static bool is_floppy(const struct drive *drive)
 
 static bool drive_option(const char *option, struct drive *drive, const char *word, GError **error)
 {
-    static const char *const known[] = { "backing", "bus", "format", "readonly", NULL };
+    static const char *const known[] = { "backing", "bus",      "detect-zeroes",
+                                         "format",  "readonly", NULL };
     const char *equals = strchr(word, '=');
     g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
     if (!strcmp(key, "readonly")) {
@@ -201,6 +204,15 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
         }
         g_free(drive->format);
         drive->format = g_strdup(equals + 1);
+        return true;
+    }
+    if (!strcmp(key, "detect-zeroes") && !drive->cd && !is_floppy(drive)) {
+        static const char *const words[] = { "off", "on", "unmap", NULL };
+        if (!equals || !g_strv_contains(words, equals + 1))
+            return hv_fail(error, HV_USAGE, "--%s: %s: \"off\", \"on\" or \"unmap\" is wanted",
+                           option, word);
+        g_free(drive->zeroes);
+        drive->zeroes = g_strdup(equals + 1);
         return true;
     }
     if (!strcmp(key, "backing")) {
@@ -281,10 +293,11 @@ static json_t *drives_to_json(const GPtrArray *drives)
     for (guint i = 0; i < drives->len; i++) {
         const struct drive *d = g_ptr_array_index(drives, i);
         json_t *backing = d->backing->len ? list_to_json(d->backing) : NULL;
-        json_array_append_new(array, json_pack("{s:o, s:s*, s:s*, s:o*, s:b, s:o*}", "file",
+        json_array_append_new(array, json_pack("{s:o, s:s*, s:s*, s:o*, s:b, s:o*, s:s*}", "file",
                                                string_to_json(d->file), "bus", d->bus, "format",
                                                d->format, "options", string_to_json(d->options),
-                                               "readonly", d->readonly, "backing", backing));
+                                               "readonly", d->readonly, "backing", backing,
+                                               "detect-zeroes", d->zeroes));
     }
     return array;
 }
@@ -325,15 +338,17 @@ static bool drives_from_json(GPtrArray *drives, const json_t *array, bool cd)
     json_t *item;
     json_array_foreach(array, i, item)
     {
-        const char *file = NULL, *bus = NULL, *format = NULL, *options = NULL;
+        const char *file = NULL, *bus = NULL, *format = NULL, *options = NULL, *zeroes = NULL;
         int readonly = 0;
-        if (json_unpack(item, "{s:s, s?s, s?s, s?s, s:b}", "file", &file, "bus", &bus, "format",
-                        &format, "options", &options, "readonly", &readonly))
+        if (json_unpack(item, "{s:s, s?s, s?s, s?s, s:b, s?s}", "file", &file, "bus", &bus,
+                        "format", &format, "options", &options, "readonly", &readonly,
+                        "detect-zeroes", &zeroes))
             return false;
         struct drive *drive = drive_new(file, cd);
         drive->bus = g_strdup(bus);
         drive->format = g_strdup(format);
         drive->options = g_strdup(options);
+        drive->zeroes = g_strdup(zeroes);
         drive->readonly = readonly;
         g_ptr_array_add(drives, drive);
     }

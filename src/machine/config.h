@@ -20,6 +20,7 @@ struct drive {
     char *bus;          /* of drive_bus_names; NULL: not yet decided */
     char *format;       /* of block/format.h; NULL: what the file looks like */
     char *options;      /* of its controller's class: OPTION=VALUE[,...]; NULL: none */
+    char *zeroes;       /* detect-zeroes: off, on or unmap; NULL: off */
     GPtrArray *backing; /* of char *: files that it may lie on, besides those in its folder */
     bool readonly;
     bool cd;

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "block/image.h"
+#include "block/zeroes.h"
 
 #include <errno.h>
 
@@ -87,7 +88,7 @@ void drives_change_medium(struct drives *drives, struct machine_drive *drive, st
     atomic_fetch_and(&drives->ejected, ~(1u << (drive - drives->drive)));
     device_unlock(dev);
     g_mutex_lock(&drives->lock);
-    drive->disk = disk;
+    drive->disk = drive->image = disk;
     g_mutex_unlock(&drives->lock);
     disk_free(old); /* the guest submits nothing to it any more: this ends */
     drives_write_list(drives, list);
@@ -144,10 +145,12 @@ bool drives_grow(struct machine_drive *drive, uint64_t size, bool more, GError *
                        " bytes: while the machine runs it can only grow; `hv image resize "
                        "--shrink` makes it smaller when the machine is off",
                        disk->name, disk->size);
-    int reason = drive->format->resize(disk, size);
+    int reason = drive->format->resize(drive->image, size);
     if (reason)
         return hv_fail(error, HV_FAILED, "%s cannot grow: %s", disk->name, explain(reason));
     device_lock(dev);
+    if (drive->image != disk)
+        zeroes_follow(disk);
     if (dev->class->disk_resized)
         dev->class->disk_resized(dev, drive->index);
     device_unlock(dev);

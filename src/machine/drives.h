@@ -12,7 +12,8 @@
 #include <stdatomic.h>
 
 struct machine_drive {
-    struct disk *disk; /* NULL: a CD or floppy drive without one */
+    struct disk *disk;  /* NULL: a CD or floppy drive without one */
+    struct disk *image; /* what `format` opened: it, or the one that it looks for zeros for */
     enum drive_bus bus;
     bool is_cd;
     const struct format *format; /* of its image; NULL: none, or what is written vanishes */

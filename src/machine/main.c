@@ -12,6 +12,7 @@
 #include "block/chain.h"
 #include "block/format.h"
 #include "block/overlay.h"
+#include "block/zeroes.h"
 #include "boot/direct.h"
 #include "bus/host-socket.h"
 #include "machine/control.h"
@@ -175,6 +176,10 @@ static bool open_drives(struct drives *to, const struct files *files, bool throw
             continue; /* a CD or floppy drive without one */
         if (!(drive->disk = open_disk(files, item, throwaway, &drive->format, error)))
             return false;
+        const char *zeroes = json_string_value(json_object_get(item, "detect-zeroes"));
+        drive->image = drive->disk;
+        if (zeroes && strcmp(zeroes, "off") && !drive->disk->readonly)
+            drive->disk = zeroes_open(drive->disk, !strcmp(zeroes, "unmap"));
     }
     return true;
 }

@@ -6,6 +6,7 @@
 #include "base/fds.h"
 #include "block/disk.h"
 #include "block/raw.h"
+#include "block/zeroes.h"
 #include "machine/display.h"
 #include "machine/typist.h"
 
@@ -397,6 +398,8 @@ static struct machine_drive *add_disk(uint64_t size, bool readonly)
         .index = 3,
     };
     g_assert_no_error(error);
+    drive->image = drive->disk;
+    drive->disk = zeroes_open(drive->image, false);
     return drive;
 }
 
@@ -425,7 +428,7 @@ static void disk_grows(void)
     g_assert_cmpuint(fake.growths, ==, 2);
     check_disk(fd, 1, 8704);
     uint64_t length;
-    g_assert_cmpint(raw_length(one->disk, &length), ==, 0);
+    g_assert_cmpint(raw_length(one->image, &length), ==, 0);
     g_assert_cmpuint(length, ==, 8704);
 
     struct machine_drive *two = add_disk(4096, true);

@@ -71,6 +71,19 @@ static void show_size(struct qcow2 *qcow2, uint64_t size)
     mapped_unlock(&qcow2->mapped);
 }
 
+/* What a shrinking that did not come to its end has left behind the end of the disk. */
+static int drop_rest(struct qcow2 *qcow2, uint64_t from, uint64_t size)
+{
+    uint64_t whole = 1ULL << qcow2->l1_bits, end;
+    int error = 0;
+    for (; from < size && !error; from = end) {
+        end = MIN(from / whole * whole + whole, size);
+        if (qcow2->l1[from >> qcow2->l1_bits] & ENTRY_OFFSET)
+            error = qcow2_zero(&qcow2->mapped, from, end - from, true);
+    }
+    return error;
+}
+
 static int grow(struct qcow2 *qcow2, uint64_t size)
 {
     struct disk *disk = &qcow2->mapped.worker.disk;
@@ -81,7 +94,7 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
     if (error)
         return error;
     /* The rest of the last cluster, and what would show through from below. */
-    uint64_t end = MIN((before + cluster - 1) / cluster * cluster, size);
+    uint64_t rest = (before + cluster - 1) / cluster * cluster, end = MIN(rest, size);
     end = MAX(end, below ? MIN(below->size, size) : 0);
     show_size(qcow2, size);
     struct disk_request zeros = {
@@ -92,6 +105,8 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
         error = disk->ops->now(disk, &zeros);
         g_mutex_lock(&qcow2->mapped.work);
     }
+    if (!error)
+        error = drop_rest(qcow2, rest, size);
     if (!error)
         error = qcow2_write_back(qcow2);
     if (!error)

@@ -442,6 +442,18 @@ static void check_survivors(struct run *run, const struct flush *last, guint end
     }
 }
 
+/* What lay behind the end does not come back. */
+static void check_growing(struct run *run)
+{
+    struct history *history = &run->history;
+    size_t size = history->owner.disk->size;
+    disk_drain(history->owner.disk);
+    g_assert_cmpint(qcow2_format.resize(history->owner.disk, MOST), ==, 0);
+    g_assert_cmpint(image_transfer(&history->owner, DISK_READ, 0, history->data, MOST), ==, 0);
+    for (size_t at = size; at < MOST; at++)
+        g_assert_cmpuint(history->data[at], ==, 0);
+}
+
 static void check_snapshot(struct run *run)
 {
     struct history *history = &run->history;
@@ -513,6 +525,8 @@ static void cut(struct run *run)
     }
     image_open_disk(&history->owner, history->path, false, history_below(history));
     check_survivors(run, last, end);
+    if (run->mix->weights[RESIZE])
+        check_growing(run);
     history_close(history);
     if (image_is_old(shape)) /* does not say that it was not closed */
         mend(history->path, false);

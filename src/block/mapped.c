@@ -313,27 +313,97 @@ static void attach(struct mapped *mapped)
     mapped->attached = true;
 }
 
+static void go_to_file(struct mapped *mapped, struct disk_request *request)
+{
+    request->tally = &mapped->flights[mapped->age & 1];
+    ++*request->tally;
+    mapped->file->ops->submit(mapped->file, request);
+}
+
+/* The piece at `offset` for one of the parts of a request; false: it is for the thread. */
+static bool peek_part(struct mapped *mapped, enum disk_op op, uint64_t offset, uint64_t length,
+                      struct extent *extent)
+{
+    const struct disk *below = mapped->below;
+    if (!mapped->format->peek(mapped, offset, length, extent))
+        return false;
+    extent->length = MIN(extent->length, length);
+    if (extent->kind == EXTENT_DATA)
+        return op == DISK_READ || extent->writable;
+    if (extent->kind == EXTENT_BELOW) {
+        extent->at = offset;
+        if (!below || offset >= below->size)
+            extent->kind = EXTENT_ZERO;
+        else
+            extent->length = MIN(extent->length, below->size - offset);
+    }
+    return op == DISK_READ && extent->kind != EXTENT_PACKED;
+}
+
+/* Cuts it into parts as the pieces are; with the kind of each. False: something of it is for the
+ * thread, or there are too many. */
+static bool cut_up(struct mapped *mapped, struct split *split, enum extent_kind *kinds)
+{
+    const struct disk_request *request = split->whole;
+    while (split->cut < request->length) {
+        struct extent extent = { .length = 0 };
+        if (!peek_part(mapped, request->op, request->at + split->cut, request->length - split->cut,
+                       &extent))
+            return false;
+        if (extent.kind == EXTENT_ZERO) {
+            split_zero(split, extent.length);
+            continue;
+        }
+        kinds[split->part_count % SPLIT_PARTS] = extent.kind;
+        if (!split_cut(split, extent.length, extent.at))
+            return false;
+    }
+    return split->part_count; /* zeros alone have nobody who would say that they are done */
+}
+
+/* A request in a few pieces, each of which could go on as it is. */
+G_GNUC_NO_INLINE static bool go_in_parts(struct mapped *mapped, struct disk_request *request)
+{
+    enum extent_kind kinds[SPLIT_PARTS];
+    if (request->length > SPLIT_LENGTH)
+        return false;
+    struct split *split = split_begin(&mapped->splits, request);
+    if (!split)
+        return false;
+    if (!cut_up(mapped, split, kinds)) {
+        split_give_up(split);
+        return false;
+    }
+    unsigned count = split->part_count; /* none is done before this is through */
+    for (unsigned i = 0; i < count; i++) {
+        if (kinds[i] == EXTENT_DATA)
+            go_to_file(mapped, &split->parts[i]);
+        else
+            mapped->below->ops->submit(mapped->below, &split->parts[i]);
+    }
+    return true;
+}
+
 static bool go_fast(struct mapped *mapped, struct disk_request *request)
 {
     struct extent extent;
     struct disk *below = mapped->below;
     if (request->op > DISK_WRITE || request->error ||
-        !mapped->format->peek(mapped, request->at, request->length, &extent) ||
-        extent.length < request->length)
+        !mapped->format->peek(mapped, request->at, request->length, &extent))
         return false;
+    if (extent.length < request->length)
+        return go_in_parts(mapped, request);
     if (extent.kind == EXTENT_DATA && (request->op == DISK_READ || extent.writable)) {
         request->at = extent.at;
-        request->tally = &mapped->flights[mapped->age & 1];
-        ++*request->tally;
-        mapped->file->ops->submit(mapped->file, request);
+        go_to_file(mapped, request);
         return true;
     }
-    if (extent.kind == EXTENT_BELOW && request->op == DISK_READ && below &&
-        request->at + request->length <= below->size) {
-        below->ops->submit(below, request);
-        return true;
-    }
-    return false;
+    if (extent.kind != EXTENT_BELOW || request->op != DISK_READ || !below)
+        return false;
+    if (request->at + request->length > below->size)
+        return go_in_parts(mapped, request);
+    below->ops->submit(below, request);
+    return true;
 }
 
 _Static_assert(DISK_READ == 0 && DISK_WRITE == 1, "go_fast");
@@ -414,6 +484,7 @@ static void mapped_finish(struct worker *worker)
     disk_free(mapped->file);
     disk_free(mapped->below);
     g_free(mapped->bounce);
+    splits_free(&mapped->splits);
     g_mutex_clear(&mapped->work);
 }
 

@@ -4,14 +4,16 @@
  *
  * Requests take one of two ways. The fast one, with the owner's lock held: `peek` knows without I/O
  * that the whole range is one piece, and the request goes on to the file, or to the disk below, as
- * it is. All others are carried out one after the other on a thread, which may read and write
- * metadata; it holds the disk's `work` mutex meanwhile.
+ * it is; or a few pieces, and it goes there in parts (split.h). All others are carried out one
+ * after the other on a thread, which may read and write metadata; it holds the disk's `work` mutex
+ * meanwhile.
  *
  * So of what a format keeps in memory, what `peek` looks at is changed only with both `work` and
  * the owner's lock held (mapped_lock), and may be read with either; all else is protected by
  * `work`. Locks: `work` of a disk, then of the one below it, then the owner's lock. */
 #pragma once
 #include "block/disk.h"
+#include "block/split.h"
 #include "block/worker.h"
 
 enum extent_kind {
@@ -87,6 +89,7 @@ struct mapped {
     bool attached;
     unsigned flights[2];
     uint64_t age;
+    struct splits splits;
 };
 
 /* Initialises a zeroed disk, the first member of the format's own struct; size and readonly are the

@@ -79,7 +79,7 @@ static int drop_rest(struct qcow2 *qcow2, uint64_t from, uint64_t size)
     for (; from < size && !error; from = end) {
         end = MIN(from / whole * whole + whole, size);
         if (qcow2->l1[from >> qcow2->l1_bits] & ENTRY_OFFSET)
-            error = qcow2_zero(&qcow2->mapped, from, end - from, true);
+            error = qcow2_drop(qcow2, from, end - from);
     }
     return error;
 }
@@ -94,7 +94,7 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
     if (error)
         return error;
     /* The rest of the last cluster, and what would show through from below. */
-    uint64_t rest = (before + cluster - 1) / cluster * cluster, end = MIN(rest, size);
+    uint64_t end = MIN((before + cluster - 1) / cluster * cluster, size);
     end = MAX(end, below ? MIN(below->size, size) : 0);
     show_size(qcow2, size);
     struct disk_request zeros = {
@@ -106,7 +106,7 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
         g_mutex_lock(&qcow2->mapped.work);
     }
     if (!error)
-        error = drop_rest(qcow2, rest, size);
+        error = drop_rest(qcow2, (end + cluster - 1) / cluster * cluster, size);
     if (!error)
         error = qcow2_write_back(qcow2);
     if (!error)

@@ -30,6 +30,16 @@ void drives_retry(struct drives *drives)
             disk_retry(drives->drive[i].disk);
 }
 
+void drives_close(struct drives *drives)
+{
+    for (unsigned i = 0; i < drives->count; i++) {
+        g_mutex_lock(&drives->lock);
+        struct disk *disk = g_steal_pointer(&drives->drive[i].disk);
+        g_mutex_unlock(&drives->lock);
+        disk_free(disk);
+    }
+}
+
 uint32_t drives_activity(struct drives *drives)
 {
     uint32_t sum = 0;

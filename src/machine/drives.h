@@ -36,6 +36,8 @@ void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, i
  * answer it while this thread waits here. The guest was never told that it is done. */
 void drives_drain(struct drives *drives);
 void drives_retry(struct drives *drives);
+/* All disks' end, once nobody submits anything any more: images get what is still to be written. */
+void drives_close(struct drives *drives);
 uint32_t drives_activity(struct drives *drives);
 
 /* The first drive of the kind, or the first with a medium in it; NULL when there is none. */

@@ -570,6 +570,11 @@ int machine_exit_status(const struct machine *m)
     return m->exit_status;
 }
 
+void machine_close_disks(struct machine *m)
+{
+    drives_close(m->files.drives);
+}
+
 const struct config *machine_config(const struct machine *m)
 {
     return m->config;

@@ -59,6 +59,8 @@ void machine_power_off(struct machine *machine, int status);
 enum display_state machine_state(const struct machine *machine);
 const char *machine_why(const struct machine *machine); /* why it is not running; "" */
 int machine_exit_status(const struct machine *machine); /* once it is OFF */
+/* Once it is OFF, right before the process ends: its images are left complete. */
+void machine_close_disks(struct machine *machine);
 const struct config *machine_config(const struct machine *machine);
 
 struct device *machine_display(struct machine *machine);

@@ -252,10 +252,12 @@ static struct host_socket *socket_on(const struct files *files, const char *name
 
 /* --- the machine's end ---------------------------------------------------------------------- */
 
-/* The process ends without taking KVM's objects apart: the kernel does that faster. */
+/* The process ends without taking KVM's objects apart: the kernel does that faster. Images are
+ * closed: not every guest flushes what it wrote before it goes. */
 static void end(struct vmm *vmm)
 {
     display_stop(vmm->display);
+    machine_close_disks(vmm->machine);
     _exit(machine_exit_status(vmm->machine));
 }
 

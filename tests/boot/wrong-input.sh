@@ -406,6 +406,45 @@ start holder "${idle[@]}" --disk top.qcow2
 holds 'the lock of a killed machine is none' is holder state running
 power_off holder "$pid"
 
+# --- a host whose disk is full ---------------------------------------------------------------------
+
+# The disk is a tmpfs of one's own, which is enlarged at a word. A guest writes 3 MiB and reads them.
+mkdir full
+mkfifo word
+unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=2M tmpfs full && : >full/there || exit
+    while read -r size; do mount -o "remount,size=$size" full; done' <>word 2>full.err &
+space=$!
+pids+=("$space")
+full=/proc/$space/root$work/full
+truncate -s 8M writes.img
+dd if="$guests/disk.bin" of=writes.img conv=notrunc status=none
+for format in raw qcow2; do
+    name=full-$format
+    if ! { [ -e "$full/there" ] || { sleep 1 && [ -e "$full/there" ]; }; }; then
+        skip "$name" "no file system of one's own: $(tail -n 1 full.err)"
+        continue
+    fi
+    "$HV" image convert writes.img "$full/writes.$format"
+    start "$name" --headless --memory 16M --cpus 1 --device debug-exit "$full/writes.$format"
+    holds "$name: the machine waits" eventually is "$name" state disk-full
+    holds "$name: and says why" grep -q "no space is left on the host for .*writes.$format" "$name.err"
+    "$HV" stop "$name" --resume
+    holds "$name: without space it waits again" eventually is "$name" state disk-full
+    echo 16M >word
+    holds "$name: there is space" eventually sh -c "[ \$(stat -f -c %b '$full') -gt 2048 ]"
+    "$HV" stop "$name" --resume
+    ends "$name: with space it goes on, and reads all it wrote" "$pid" 32
+    cp --sparse=always "$full/writes.$format" .
+    rm -f "$full/writes.$format"
+    echo 2M >word
+    eventually sh -c "[ \$(stat -f -c %b '$full') -lt 2048 ]"
+done
+if [ -e writes.qcow2 ]; then
+    holds 'the image is right' "$HV" image check writes.qcow2
+    "$HV" image convert writes.qcow2 written.raw
+    holds 'and the same in both formats' cmp writes.raw written.raw
+fi
+
 # --- the network --------------------------------------------------------------------------------
 
 # A host without tap devices says so first.

@@ -73,5 +73,8 @@ int vsock_connect(const char *name, GError **error);
 
 /* The path of another program of hv: beside this one, or in ../libexec/hv. */
 char *program_path(const char *name);
+/* Starts a program that gets those of the open descriptors. `quiet`: it outlives hv and has no use
+ * for its terminal. 0 or a positive errno. */
+int program_start(const char *program, char **argv, const int *fds, unsigned count, bool quiet);
 /* Starts a window on the machine; takes over the display socket. Its pid, -1 with an error. */
 int viewer_start(int display, const char *name, GError **error);

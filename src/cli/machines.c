@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -262,6 +264,30 @@ char *program_path(const char *name)
     if (g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE))
         return g_steal_pointer(&beside);
     return g_build_filename(dir, "..", "libexec", "hv", name, NULL);
+}
+
+int program_start(const char *program, char **argv, const int *fds, unsigned count, bool quiet)
+{
+    /* Unlike fork, this waits for exec: until then the child holds copies of all that is open here,
+     * and with them the locks of images and of the name, which might outlive a short machine. */
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    pid_t pid;
+    sigemptyset(&none);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    /* A session of its own: a Ctrl-C in the terminal is for hv. */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+    for (int i = 0; quiet && i < 3; i++)
+        posix_spawn_file_actions_addopen(&files, i, "/dev/null", O_RDWR, 0);
+    for (unsigned i = 0; i < count; i++) /* onto itself: it stays open */
+        posix_spawn_file_actions_adddup2(&files, fds[i], fds[i]);
+    int result = posix_spawn(&pid, program, &files, &attributes, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    return result;
 }
 
 /* Runs in the child. */

@@ -7,8 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -106,25 +104,11 @@ static bool start_net(const char *role, const struct pass passes[4], const char 
     for (unsigned i = 0; i < 3 && words[i]; i++)
         g_ptr_array_add(argv, g_strdup(words[i]));
     g_ptr_array_add(argv, NULL);
-    /* Unlike fork, this waits for exec: until then the child holds copies of all that is open here,
-     * and with them the locks of images and of the name, which might outlive a short machine. */
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    sigset_t none;
-    pid_t pid;
-    sigemptyset(&none);
-    posix_spawn_file_actions_init(&files);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    /* A session of its own: a Ctrl-C in the terminal is for hv. */
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-    for (int i = 0; quiet && i < 3; i++)
-        posix_spawn_file_actions_addopen(&files, i, "/dev/null", O_RDWR, 0);
-    for (unsigned i = 0; i < 4 && passes[i].name; i++) /* onto itself: it stays open */
-        posix_spawn_file_actions_adddup2(&files, passes[i].fd, passes[i].fd);
-    int result = posix_spawn(&pid, program, &files, &attributes, (char **)argv->pdata, environ);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
+    int fds[4];
+    unsigned count = 0;
+    for (; count < 4 && passes[count].name; count++)
+        fds[count] = passes[count].fd;
+    int result = program_start(program, (char **)argv->pdata, fds, count, quiet);
     if (result == ENOENT)
         return hv_fail(error, HV_FAILED, "%s: is not installed; --net none runs without it",
                        program);

@@ -66,8 +66,9 @@ struct disk {
     struct loop *loop;
     uint64_t size; /* bytes, a multiple of SECTOR */
     bool readonly;
-    bool far;       /* what was read of it is worth keeping by who lies on it */
-    char *name;     /* for messages: the image's file name */
+    bool far;     /* what was read of it is worth keeping by who lies on it */
+    bool gathers; /* it keeps what it reads of such a one, and forgets that without a last flush */
+    char *name;   /* for messages: the image's file name */
     char *identity; /* of the image's file (block/image.h); NULL: it has none */
     char *mark;     /* what an image calls its content, for those that lie on it; NULL: nothing */
     void (*full)(void *opaque, struct disk *disk, int error);

@@ -7,7 +7,11 @@
 #include <errno.h>
 #include <string.h>
 
-enum { SPANS = 64 /* of a request, in one system call */ };
+enum {
+    SPANS = 64, /* of a request, in one system call */
+    KEEP_AT_ONCE = 1 << 20,
+    KEPT_MOST = 32 << 20, /* without a flush */
+};
 
 static struct mapped *of(struct disk *disk)
 {
@@ -56,6 +60,8 @@ static int read_packed(struct mapped *mapped, const struct extent *extent, struc
     return error;
 }
 
+static bool keep(struct mapped *mapped, uint64_t offset, uint64_t length);
+
 static int read_range(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
                       uint64_t length)
 {
@@ -63,6 +69,9 @@ static int read_range(struct mapped *mapped, struct cursor *cursor, uint64_t off
     for (uint64_t n; length && !error; offset += n, length -= n) {
         struct extent extent = { .length = 0 };
         error = mapped->format->map(mapped, offset, length, &extent);
+        if (!error && extent.kind == EXTENT_BELOW && mapped->worker.disk.gathers &&
+            !mapped->keeping && keep(mapped, offset, MIN(length, extent.length)))
+            error = mapped->format->map(mapped, offset, length, &extent);
         n = MIN(length, extent.length);
         if (error)
             break;
@@ -116,6 +125,11 @@ static bool reads_zeros(const struct mapped *mapped, const struct extent *extent
            (extent->kind == EXTENT_BELOW && (!below || offset >= below->size));
 }
 
+static bool is_zero(const uint8_t *data, size_t length)
+{
+    return !data[0] && !memcmp(data, data + 1, length - 1);
+}
+
 /* What the guest sees now from `offset` on to the same range in the new place. */
 static int copy_up(struct mapped *mapped, const struct place *place, uint64_t offset,
                    uint64_t length)
@@ -135,7 +149,7 @@ static int copy_up(struct mapped *mapped, const struct place *place, uint64_t of
     if (!copy)
         return ENOMEM;
     error = mapped_read(mapped, offset, copy, length);
-    if (!error)
+    if (!error && !(place->blank && is_zero(copy, length)))
         error = raw_write(mapped->file, copy, length, place->at + (offset - place->start));
     g_free(copy);
     return error;
@@ -162,6 +176,29 @@ static int write_new(struct mapped *mapped, struct cursor *cursor, uint64_t offs
         return mapped->format->commit(mapped, &place);
     mapped->format->cancel(mapped, &place);
     return error;
+}
+
+/* Writes here what is far away and was asked for, or the beginning of it; false when it stays where
+ * it is: there is nothing to it, or no room. */
+static bool keep(struct mapped *mapped, uint64_t offset, uint64_t length)
+{
+    struct disk *below = mapped->below;
+    struct disk_piece piece;
+    struct place place = { .length = 0 };
+    if (offset >= below->size ||
+        disk_piece(below, offset, MIN(length, below->size - offset), &piece) || piece.zero ||
+        mapped->format->allocate(mapped, offset, MIN(piece.length, KEEP_AT_ONCE), &place))
+        return false;
+    uint64_t end = MIN(place.start + place.length, mapped->worker.disk.size);
+    mapped->keeping = true;
+    int error = copy_up(mapped, &place, place.start, end - place.start);
+    mapped->keeping = false;
+    if (error) {
+        mapped->format->cancel(mapped, &place);
+        return false;
+    }
+    mapped->kept += place.length;
+    return !mapped->format->commit(mapped, &place);
 }
 
 static int write_range(struct mapped *mapped, struct cursor *cursor, uint64_t offset,
@@ -207,9 +244,17 @@ static int zero_range(struct mapped *mapped, uint64_t offset, uint64_t length, b
 
 static int flush(struct mapped *mapped)
 {
+    mapped->kept = 0;
     if (mapped->worker.disk.readonly)
         return 0;
     return mapped->format->flush ? mapped->format->flush(mapped) : raw_sync(mapped->file);
+}
+
+/* A guest that only reads never flushes. An error will be found by the one that does. */
+static void flush_kept(struct mapped *mapped)
+{
+    if (mapped->kept >= KEPT_MOST)
+        flush(mapped);
 }
 
 static int carry_out(struct mapped *mapped, const struct disk_request *request)
@@ -237,6 +282,7 @@ static int mapped_run(struct worker *worker, const struct disk_request *request)
     uint64_t size = mapped->worker.disk.size; /* which may have got smaller again */
     bool fits = request->length <= size && request->at <= size - request->length;
     int error = fits ? carry_out(mapped, request) : EINVAL;
+    flush_kept(mapped);
     g_mutex_unlock(&mapped->work);
     return error;
 }
@@ -337,7 +383,8 @@ static bool peek_part(struct mapped *mapped, enum disk_op op, uint64_t offset, u
         else
             extent->length = MIN(extent->length, below->size - offset);
     }
-    return op == DISK_READ && extent->kind != EXTENT_PACKED;
+    bool far = extent->kind == EXTENT_BELOW && mapped->worker.disk.gathers;
+    return op == DISK_READ && extent->kind != EXTENT_PACKED && !far;
 }
 
 /* Cuts it into parts as the pieces are; with the kind of each. False: something of it is for the
@@ -387,6 +434,7 @@ G_GNUC_NO_INLINE static bool go_in_parts(struct mapped *mapped, struct disk_requ
 static bool go_fast(struct mapped *mapped, struct disk_request *request)
 {
     struct extent extent;
+    const struct disk *disk = &mapped->worker.disk;
     struct disk *below = mapped->below;
     if (request->op > DISK_WRITE || request->error ||
         !mapped->format->peek(mapped, request->at, request->length, &extent))
@@ -398,7 +446,7 @@ static bool go_fast(struct mapped *mapped, struct disk_request *request)
         go_to_file(mapped, request);
         return true;
     }
-    if (extent.kind != EXTENT_BELOW || request->op != DISK_READ || !below)
+    if (extent.kind != EXTENT_BELOW || request->op != DISK_READ || !below || disk->gathers)
         return false;
     if (request->at + request->length > below->size)
         return go_in_parts(mapped, request);
@@ -467,6 +515,8 @@ static void mapped_retry(struct disk *disk, bool give_up)
     worker_retry(disk, give_up);
     if (mapped->file->ops->retry)
         mapped->file->ops->retry(mapped->file, give_up);
+    if (mapped->below && mapped->below->ops->retry)
+        mapped->below->ops->retry(mapped->below, give_up);
 }
 
 static void mapped_free(struct disk *disk)
@@ -513,6 +563,8 @@ bool mapped_init(struct mapped *mapped, const struct mapped_format *format, cons
     mapped->file = file;
     mapped->below = below;
     mapped->granule = granule;
+    mapped->worker.disk.far = file->far;
+    mapped->worker.disk.gathers = format->keeps && below && below->far && !file->readonly;
     g_mutex_init(&mapped->work);
     return true;
 }

@@ -47,6 +47,9 @@ struct mapped;
  * or a positive errno and run with `work` held. Ranges lie within the disk. */
 struct mapped_format {
     const char *name;
+    /* What is read of a disk below that is far away (disk.far) is written here too, if this one is
+     * writable: it is fetched once. */
+    bool keeps;
     /* The piece at `offset`, as far as `length` bytes of it matter. `peek` is from what is in
      * memory only, false when that does not do: with the owner's lock held, quick, no lock of its
      * own. */
@@ -80,6 +83,9 @@ struct mapped {
     uint64_t granule;   /* bytes, a power of two: what is allocated and zeroed as a whole */
     /* A flush needs `format->flush`; changed under both locks. While not, the file's will do. */
     bool dirty;
+
+    bool keeping;  /* it writes what it read of a disk that is far (disk.gathers); `work` */
+    uint64_t kept; /* bytes, since the last flush; `work` */
 
     GMutex work;
     uint8_t *bounce; /* of a granule; `work` */

@@ -134,6 +134,7 @@ static void close_image(struct mapped *mapped)
 
 static const struct mapped_format calls = {
     .name = "qcow2",
+    .keeps = true,
     .peek = qcow2_peek,
     .map = qcow2_map,
     .unpack = qcow2_unpack,

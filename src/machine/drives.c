@@ -23,6 +23,14 @@ void drives_drain(struct drives *drives)
         }
 }
 
+void drives_settle(struct drives *drives)
+{
+    const struct disk_request flush = { .op = DISK_FLUSH };
+    for (unsigned i = 0; i < drives->count; i++)
+        if (drives->drive[i].disk && drives->drive[i].disk->gathers)
+            disk_now(drives->drive[i].disk, &flush);
+}
+
 void drives_retry(struct drives *drives)
 {
     for (unsigned i = 0; i < drives->count; i++)

@@ -6,6 +6,7 @@
 #include "block/format.h"
 #include "block/image.h"
 #include "block/raw.h"
+#include "block/remote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -181,11 +182,29 @@ static const char *format_of_link(const struct opening *opening, const struct ch
     return NULL;
 }
 
+/* What the image lies on has been opened already, if it is what the image means. */
+static bool add_ground(const struct opening *opening, struct chain *from,
+                       const struct format_link *link, GError **error)
+{
+    const struct chain_rules *rules = opening->rules;
+    g_autofree char *shown = g_utf8_make_valid(link->name, -1);
+    if (from->below || !*rules->ground || strcmp(link->name, rules->ground_name))
+        return hv_fail(error, HV_WRONG_STATE,
+                       "%s has the changes of \"%s\", but there is now \"%s\": what is on the "
+                       "server has changed, or is another file; move %s away to begin anew",
+                       from->name, shown, rules->ground_name, from->name);
+    from->below = g_steal_pointer(rules->ground);
+    from->below->named = g_strdup(link->name);
+    return true;
+}
+
 static bool add_link(struct opening *opening, const struct place *place,
                      const struct format_link *link, GError **error)
 {
     struct chain *from = place->chain;
     char *path = NULL;
+    if (opening->rules->ground && link->below && place->depth == 1)
+        return add_ground(opening, from, link, error);
     bool writable =
         !from->readonly && (!link->below || (place->depth == 1 && opening->rules->commits));
     if (++opening->files > CHAIN_FILES || (link->below && place->depth >= CHAIN_DEPTH))
@@ -342,7 +361,8 @@ static bool open_parts(struct chain *chain, GPtrArray *parts, GError **error)
 
 static struct disk *disk_of(struct chain *chain, GError **error)
 {
-    struct disk *file = raw_open(chain->fd, chain->name, chain->readonly, error);
+    struct disk *file =
+        (chain->remote ? remote_open : raw_open)(chain->fd, chain->name, chain->readonly, error);
     struct disk *below = NULL, *disk = NULL;
     g_autoptr(GPtrArray) parts = g_ptr_array_new();
     if (!file)

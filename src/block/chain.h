@@ -22,6 +22,7 @@ struct chain {
     char *named; /* as the image above it calls it; NULL: the user named it, or in hv-vmm */
     const struct format *format;
     bool readonly;
+    bool remote;         /* fd is the socket of a disk on a server: block/remote.h */
     struct chain *below; /* NULL: none */
     GPtrArray *parts;    /* of struct chain */
     struct disk *disk;   /* from chain_disk on: what it became, owned by the disk above it */
@@ -35,6 +36,10 @@ struct chain_rules {
     const char *machines;     /* see image_lock */
     const GPtrArray *allowed; /* of char *: files that it may lie on wherever they are; or NULL */
     bool trusted;             /* may lie on any file, and need not say in which format that is */
+    /* What it lies on and is no file, open already, and how it must call that; or NULL. Taken over
+     * when it is used. */
+    struct chain **ground;
+    const char *ground_name;
 };
 
 /* Opens and locks all of it. NULL with an error that says what to do. */

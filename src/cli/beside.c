@@ -6,14 +6,27 @@
 #include "block/format.h"
 #include "block/qcow2.h"
 #include "cli/image.h"
+#include "cli/remote.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-/* An empty overlay of the size of the image. */
-static bool make_overlay(const char *overlay, const char *path, const struct chain_rules *rules,
-                         GError **error)
+/* An empty overlay of that size over what `below` names. */
+static bool make_overlay(const char *overlay, const char *below, const struct format *format,
+                         uint64_t size, GError **error)
+{
+    const struct format_wish wish = { .size = size, .below = below, .below_format = format->name };
+    struct new_file file;
+    bool ok = new_file_start(&file, overlay, false, error) &&
+              qcow2_format.create(file.fd, overlay, &wish, error) && new_file_finish(&file, error);
+    new_file_drop(&file);
+    return ok;
+}
+
+/* The same over the image. */
+static bool make_over_file(const char *overlay, const char *path, const struct chain_rules *rules,
+                           GError **error)
 {
     struct chain_rules reading = *rules;
     reading.readonly = true;
@@ -22,13 +35,7 @@ static bool make_overlay(const char *overlay, const char *path, const struct cha
     if (!disk)
         return false;
     g_autofree char *base = g_path_get_basename(path);
-    const struct format_wish wish = { .size = disk->size,
-                                      .below = base,
-                                      .below_format = chain->format->name };
-    struct new_file file;
-    bool ok = new_file_start(&file, overlay, false, error) &&
-              qcow2_format.create(file.fd, overlay, &wish, error) && new_file_finish(&file, error);
-    new_file_drop(&file);
+    bool ok = make_overlay(overlay, base, chain->format, disk->size, error);
     disk_free(disk);
     return ok;
 }
@@ -58,8 +65,39 @@ static struct chain *open_overlay(const char *overlay, const char *path,
     return NULL;
 }
 
+/* A file on a web server: what of it was read is in the overlay too. */
+static struct chain *open_web(const char *url, const struct chain_rules *rules, GError **error)
+{
+    struct chain_rules writing = *rules, reading = *rules;
+    uint64_t size = 0;
+    g_autofree char *named = NULL, *base = remote_name(url);
+    g_autofree char *overlay = g_strdup_printf("%s.hv.qcow2", base);
+    reading.readonly = true;
+    g_autoptr(image_chain) ground = remote_chain(url, &reading, error);
+    if (!ground || !remote_measure(ground, &size, &named, error))
+        return NULL;
+    writing.format = qcow2_format.name;
+    writing.ground = &ground;
+    writing.ground_name = named;
+    bool there = access(overlay, F_OK) == 0;
+    if (!there && !make_overlay(overlay, named, ground->format, size, error))
+        return NULL;
+    struct chain *chain = chain_open(overlay, &writing, error);
+    if (chain && !chain->below) {
+        hv_fail(error, HV_WRONG_STATE, "%s does not lie on %s: move it away", overlay, named);
+        g_clear_pointer(&chain, chain_free);
+    }
+    if (chain)
+        fprintf(stderr, "hv: what the machine reads and writes of %s %s %s\n", chain->below->name,
+                there ? "is in" : "goes to", overlay);
+    return chain;
+}
+
 struct chain *beside_open(const char *path, const struct chain_rules *rules, GError **error)
 {
+    if (remote_is_url(path))
+        return rules->readonly || !remote_is_web(path) ? remote_chain(path, rules, error)
+                                                       : open_web(path, rules, error);
     struct chain *chain = chain_open(path, rules, error);
     if (!chain || rules->readonly || chain->format->written)
         return chain;
@@ -67,7 +105,7 @@ struct chain *beside_open(const char *path, const struct chain_rules *rules, GEr
     chain_free(chain); /* and its locks */
     g_autofree char *overlay = g_strdup_printf("%s.hv.qcow2", path);
     bool there = access(overlay, F_OK) == 0;
-    if (!there && !make_overlay(overlay, path, rules, error))
+    if (!there && !make_over_file(overlay, path, rules, error))
         return NULL;
     chain = open_overlay(overlay, path, rules, error);
     if (chain)

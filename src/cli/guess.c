@@ -4,6 +4,7 @@
 #include "block/chain.h"
 #include "block/disk.h"
 #include "block/format.h"
+#include "cli/remote.h"
 
 #include <blkid/blkid.h>
 #include <fcntl.h>
@@ -106,6 +107,7 @@ static enum evidence probe_cd(const struct content *content)
     enum { BLOCK = 2048, BOOT_RECORD = 17, LOADER = 65536, CATALOG_AT = 0x47, ENTRY_AT = 0x28 };
     g_autofree uint8_t *data = g_malloc(LOADER);
     uint32_t at;
+    fetch(content, 0);
     if (pread(fd, data, BLOCK, BOOT_RECORD * BLOCK) != BLOCK ||
         memcmp(data + 7, "EL TORITO SPECIFICATION", 23) != 0)
         return NOTHING;
@@ -113,6 +115,7 @@ static enum evidence probe_cd(const struct content *content)
     if (pread(fd, data, BLOCK, (off_t)GUINT32_FROM_LE(at) * BLOCK) != BLOCK)
         return NOTHING;
     memcpy(&at, data + ENTRY_AT, sizeof at);
+    fetch(content, (uint64_t)GUINT32_FROM_LE(at) * BLOCK);
     ssize_t length = pread(fd, data, LOADER, (off_t)GUINT32_FROM_LE(at) * BLOCK);
     for (size_t i = 0; length > 0 && i < G_N_ELEMENTS(loaders); i++)
         if (memmem(data, (size_t)length, loaders[i], strlen(loaders[i])))
@@ -124,20 +127,24 @@ static enum evidence probe_cd(const struct content *content)
 static bool open_content(struct content *content, const struct config *config,
                          const struct drive *drive)
 {
-    *content = (struct content){ .fd = open(drive->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) };
+    *content = (struct content){ .fd = -1 };
     const struct format *format = NULL;
+    bool remote = remote_is_url(drive->file);
+    if (!remote)
+        content->fd = open(drive->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (content->fd >= 0)
         format = drive->format ? format_named(drive->format) : format_probe(content->fd);
-    if (!format || format == &raw_format)
+    if (!remote && (!format || format == &raw_format))
         return content->fd >= 0;
-    close(content->fd);
+    if (!remote)
+        close(content->fd);
     const struct chain_rules rules = {
         .readonly = true,
-        .format = format->name,
+        .format = format ? format->name : drive->format,
         .allowed = drive->backing,
         .trusted = config->trust_backing,
     };
-    g_autoptr(image_chain) chain = chain_open(drive->file, &rules, NULL);
+    g_autoptr(image_chain) chain = remote_or_file(drive->file, &rules, NULL);
     content->disk = chain ? chain_disk(chain, NULL) : NULL;
     content->fd = content->disk ? memfd_create("hv-guess", MFD_CLOEXEC) : -1;
     if (content->fd >= 0 && ftruncate(content->fd, (off_t)content->disk->size) == 0)

@@ -5,6 +5,7 @@
 #include "block/copy.h"
 #include "block/format.h"
 #include "cli/cli.h"
+#include "cli/remote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +54,7 @@ bool image_start(struct image *image, const char *path, struct chain_rules rules
     g_autofree char *machines = machines_dir(NULL); /* only to name who has the image */
     *image = (struct image){ .disk = NULL };
     rules.machines = machines;
-    image->chain = chain_open(path, &rules, error);
+    image->chain = remote_or_file(path, &rules, error);
     if (image->chain)
         image->disk = chain_disk(image->chain, error);
     if (!image->disk)

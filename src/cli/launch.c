@@ -198,6 +198,8 @@ static json_t *describe_chain(struct launch *launch, struct chain *chain, GError
     json_t *item = json_pack("{s:i, s:s, s:s}", "fd", add_fd(launch, chain->fd), "name", shown,
                              "format", chain->format->name);
     chain->fd = -1; /* the launch's */
+    if (chain->remote)
+        json_object_set_new(item, "remote", json_true());
     if (chain->below)
         json_object_set_new(item, "below", describe_chain(launch, chain->below, error));
     bool ok = !chain->below || json_object_get(item, "below");

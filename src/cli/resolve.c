@@ -5,6 +5,7 @@
 #include "cli/guess.h"
 #include "cli/launch.h"
 #include "cli/network.h"
+#include "cli/remote.h"
 #include "memory/guest.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@ static uint64_t host_memory(void)
 static char *name_from(const char *path, bool is_folder)
 {
     g_autofree char *whole = g_canonicalize_filename(path, NULL); /* "." has a name too */
-    g_autofree char *base = g_path_get_basename(whole);
+    g_autofree char *base = remote_is_url(path) ? remote_name(path) : g_path_get_basename(whole);
     char *dot = is_folder ? NULL : strrchr(base, '.');
     if (dot && dot > base)
         *dot = 0;
@@ -53,16 +54,24 @@ static bool check_name(const char *name, GError **error)
                          "--name %s: up to 40 letters, digits, dots and dashes are possible", name);
 }
 
+static bool probe(const char *path, struct image_info *info, GError **error)
+{
+    if (remote_is_url(path))
+        return remote_probe(path, info, error);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+    bool ok = image_probe(fd, path, info, error);
+    close(fd);
+    return ok;
+}
+
 /* Is the image a disk, a CD, a floppy or a kernel? A CD becomes the first CD, a floppy the first
  * floppy, anything else the first disk. */
 static bool resolve_image(struct config *config, GError **error)
 {
     struct image_info info;
-    int fd = open(config->image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return hv_fail(error, HV_FAILED, "%s: %s", config->image, g_strerror(errno));
-    bool ok = image_probe(fd, config->image, &info, error);
-    close(fd);
+    bool ok = probe(config->image, &info, error);
     if (ok && info.kind == IMAGE_KERNEL && !config->kernel) {
         config->kernel = g_strdup(config->image);
         return true;

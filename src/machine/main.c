@@ -123,6 +123,7 @@ static struct chain *chain_from(const struct files *files, const json_t *item, b
     if (fd < 0 || !name || !format || !format_named(format))
         return NULL;
     g_autoptr(image_chain) chain = chain_new(fd, name, format_named(format), readonly);
+    chain->remote = json_is_true(json_object_get(item, "remote"));
     if (below && !(chain->below = chain_from(files, below, true)))
         return NULL;
     size_t i;

@@ -318,8 +318,9 @@ static bool create(int fd, const char *name, const struct format_wish *wish, GEr
 
 static void tell(struct disk *disk, format_teller *say, void *opaque)
 {
-    const struct qcow2 *qcow2 = (struct qcow2 *)disk;
+    struct qcow2 *qcow2 = (struct qcow2 *)disk;
     const struct qcow2_header *header = &qcow2->header;
+    g_autoptr(GError) error = NULL;
     say(opaque, "version", NULL, header->version);
     say(opaque, "cluster", NULL, qcow2->cluster);
     say(opaque, "compression", header->incompatible & QCOW2_ZSTD ? "zstd" : "zlib", 0);
@@ -332,7 +333,9 @@ static void tell(struct disk *disk, format_teller *say, void *opaque)
         say(opaque, "state", "was not closed: it is repaired when it is opened for writing", 0);
     if (header->incompatible & QCOW2_CORRUPT)
         say(opaque, "state", "corrupt: hv image check --repair", 0);
-    for (uint32_t i = 0; i < header->snapshots; i++) {
+    if (!qcow2->snapshots && !qcow2_read_snapshots(qcow2, disk->name, &error)) /* is readonly */
+        say(opaque, "state", error->message, 0);
+    for (uint32_t i = 0; i < header->snapshots && !error; i++) {
         g_autofree char *key = g_strdup_printf("snapshot %s", qcow2->snapshots[i].id);
         say(opaque, key, qcow2->snapshots[i].name, 0);
     }

@@ -145,6 +145,7 @@ test 'by the link' "$HV" image commit far/link.qcow2
 test 'that is there still' [ -L far/link.qcow2 ]
 qemu-img snapshot -c one far/top.qcow2
 test 'snapshots are not lost' refuses 'has snapshots' commit far/top.qcow2
+test 'they are told' is far/top.qcow2 'snapshot 1' one
 
 # Bases that are longer, shorter, and like one another in some places only.
 head -c 20M disk.img >short.img

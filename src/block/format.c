@@ -30,7 +30,7 @@ static bool create_raw(int fd, const char *name, const struct format_wish *wish,
     if (wish->below || wish->cluster || wish->compression)
         return hv_fail(error, HV_USAGE, "%s: a raw image lies on no other, and has no clusters",
                        name);
-    return ftruncate(fd, (off_t)wish->size) == 0 ||
+    return TEMP_FAILURE_RETRY(ftruncate(fd, (off_t)wish->size)) == 0 ||
            hv_fail(error, HV_FAILED, "%s: %s", name, g_strerror(errno));
 }
 
@@ -79,11 +79,10 @@ char *format_names(void)
 
 static bool read_at(int fd, void *to, size_t size, uint64_t offset)
 {
-    ssize_t n;
-    do
-        n = pread(fd, to, size, (off_t)offset);
-    while (n < 0 && errno == EINTR);
-    return n >= 0;
+    struct iovec iov = { to, size };
+    int error = raw_transfer(&raw_system_io, fd, false, &iov, 1, offset);
+    errno = error;
+    return !error;
 }
 
 const struct format *format_probe(int fd)

@@ -52,15 +52,19 @@ static bool has(const uint8_t *data, size_t size, size_t offset, const char *byt
     return offset + length <= size && !memcmp(data + offset, bytes, length);
 }
 
-/* Reads what there is of a range; the rest of `to` stays zero. */
+/* Reads what there is of a range; the rest of `to` is zero. */
 static size_t read_at(int fd, void *to, size_t size, uint64_t offset)
 {
-    ssize_t n;
+    size_t done = 0;
+    ssize_t n = 1;
     memset(to, 0, size);
-    do
-        n = pread(fd, to, size, (off_t)offset);
-    while (n < 0 && errno == EINTR);
-    return n > 0 ? (size_t)n : 0;
+    while (done < size && n) {
+        n = pread(fd, (uint8_t *)to + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno != EINTR)
+            break;
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return done;
 }
 
 static void set(struct image_info *info, enum image_kind kind, const char *what, const char *advice)
@@ -124,13 +128,11 @@ static void probe_content(int fd, struct image_info *info)
 {
     uint8_t head[HEAD], footer[VHD_FOOTER];
     size_t n = read_at(fd, head, sizeof head, 0);
-    info->format = format_probe(fd);
-    if (info->format && info->format != &raw_format) {
+    if (info->format != &raw_format) {
         set(info, IMAGE_DISK, info->format->what, NULL);
         info->bootable = true; /* for all that is known */
         return;
     }
-    info->format = &raw_format;
     for (const struct magic *m = magics; m->bytes; m++)
         if (has(head, n, m->offset, m->bytes, m->length)) {
             set(info, m->kind, m->what, m->advice);
@@ -183,7 +185,10 @@ bool image_probe(int fd, const char *path, struct image_info *info, GError **err
         set(info, IMAGE_OTHER, "empty", "make it as large as the disk shall be: truncate -s 8G IN");
         return true;
     }
-    if (pread(fd, &byte, 1, 0) != 1)
+    if (read_at(fd, &byte, 1, 0) != 1)
+        return hv_fail(error, HV_FAILED, "%s: cannot be read: %s", path, g_strerror(errno));
+    info->format = format_probe(fd); /* that it is raw must not be for want of an answer */
+    if (!info->format)
         return hv_fail(error, HV_FAILED, "%s: cannot be read: %s", path, g_strerror(errno));
     probe_content(fd, info);
     return true;

@@ -119,7 +119,7 @@ static struct disk *open_file(const struct disk *below, GError **error)
 {
     int fd = memfd_create("hv-throwaway", MFD_CLOEXEC);
     struct disk *file = NULL;
-    if (fd < 0 || ftruncate(fd, (off_t)below->size) < 0)
+    if (fd < 0 || TEMP_FAILURE_RETRY(ftruncate(fd, (off_t)below->size)) < 0)
         hv_fail(error, HV_HOST, "%s: cannot make the place for throwaway writes: %s", below->name,
                 g_strerror(errno));
     else

@@ -153,7 +153,8 @@ static int put(int fd, const void *from, size_t length, uint64_t at)
 static int write_all(int fd, const struct layout *layout, uint8_t *buffer, const uint8_t *head)
 {
     uint64_t per_block = (layout->cluster * 8) >> layout->order, first = 1 + layout->table;
-    int error = ftruncate(fd, (off_t)(layout->total << layout->bits)) < 0 ? errno : 0;
+    uint64_t length = layout->total << layout->bits;
+    int error = TEMP_FAILURE_RETRY(ftruncate(fd, (off_t)length)) < 0 ? errno : 0;
     for (uint64_t i = 0; i < layout->blocks && !error; i++) {
         uint8_t entry[8];
         put_be64(entry, (first + i) << layout->bits);

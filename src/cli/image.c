@@ -131,9 +131,9 @@ bool new_file_finish(struct new_file *file, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(file->path);
     int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fsync(file->fd) == 0 && (file->temporary || name_new(file)) &&
+    bool ok = TEMP_FAILURE_RETRY(fsync(file->fd)) == 0 && (file->temporary || name_new(file)) &&
               (!file->temporary || rename(file->temporary, file->path) == 0) && dir >= 0 &&
-              fsync(dir) == 0;
+              TEMP_FAILURE_RETRY(fsync(dir)) == 0;
     if (!ok)
         hv_fail(error, HV_FAILED, "%s: %s", file->path, g_strerror(errno));
     else

@@ -10,7 +10,8 @@
 enum {
     SPANS = 64, /* of a request, in one system call */
     KEEP_AT_ONCE = 1 << 20,
-    KEPT_MOST = 32 << 20, /* without a flush */
+    KEPT_MOST = 32 << 20,   /* without a flush */
+    PATIENCE = 5 * 1000000, /* microseconds, as long as Linux waits with a commit */
 };
 
 static struct mapped *of(struct disk *disk)
@@ -275,6 +276,11 @@ static int carry_out(struct mapped *mapped, const struct disk_request *request)
     return EINVAL;
 }
 
+static bool owes(struct mapped *mapped)
+{
+    return mapped->format->owes && mapped->format->owes(mapped);
+}
+
 static int mapped_run(struct worker *worker, const struct disk_request *request)
 {
     struct mapped *mapped = (struct mapped *)worker;
@@ -283,8 +289,21 @@ static int mapped_run(struct worker *worker, const struct disk_request *request)
     bool fits = request->length <= size && request->at <= size - request->length;
     int error = fits ? carry_out(mapped, request) : EINVAL;
     flush_kept(mapped);
+    if (owes(mapped))
+        worker_later(worker, mapped->patience);
     g_mutex_unlock(&mapped->work);
     return error;
+}
+
+/* The guest has not flushed the disk since it gave up room. What fails here fails again with the
+ * next flush that it asks for; what requests are still on their way to is for the next time. */
+static void pay(struct worker *worker)
+{
+    struct mapped *mapped = (struct mapped *)worker;
+    g_mutex_lock(&mapped->work);
+    if (owes(mapped) && !flush(mapped) && owes(mapped))
+        worker_later(worker, mapped->patience);
+    g_mutex_unlock(&mapped->work);
 }
 
 static int piece_below(struct mapped *mapped, uint64_t offset, uint64_t length,
@@ -558,6 +577,8 @@ bool mapped_init(struct mapped *mapped, const struct mapped_format *format, cons
         return false;
     worker_init(&mapped->worker, name, 1, mapped_run, mapped_finish);
     mapped->worker.disk.ops = &mapped_ops;
+    mapped->worker.later = pay;
+    mapped->patience = PATIENCE;
     mapped->worker.disk.identity = g_strdup(file->identity);
     mapped->format = format;
     mapped->file = file;

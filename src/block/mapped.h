@@ -71,6 +71,9 @@ struct mapped_format {
     /* Everything that was written to stable storage: data, and then what says where it is. NULL:
      * raw_sync of the file. */
     int (*flush)(struct mapped *mapped);
+    /* Would a flush give room back to the host? Then one comes by itself, after `patience`, whether
+     * the guest asks for one or not. */
+    bool (*owes)(struct mapped *mapped);
     /* The end; nothing is in flight any more. Frees what the format has, but not `mapped`. */
     void (*close)(struct mapped *mapped);
 };
@@ -83,6 +86,7 @@ struct mapped {
     uint64_t granule;   /* bytes, a power of two: what is allocated and zeroed as a whole */
     /* A flush needs `format->flush`; changed under both locks. While not, the file's will do. */
     bool dirty;
+    gint64 patience; /* microseconds */
 
     bool keeping;  /* it writes what it read of a disk that is far (disk.gathers); `work` */
     uint64_t kept; /* bytes, since the last flush; `work` */

@@ -135,6 +135,7 @@ struct qcow2 {
     /* In order; those before `lost_settling` are in no table of the file any more. */
     struct qcow2_loss *lost;
     size_t lost_count, lost_settling, lost_room;
+    uint64_t lost_clusters; /* of the others */
     /* Free clusters to be used first. */
     struct qcow2_loss *reuse;
     unsigned reuse_count;
@@ -295,6 +296,7 @@ void qcow2_lose_entry(struct qcow2 *qcow2, uint64_t entry);
 /* Everything to stable storage, in the order in which the image is right at each moment. */
 int qcow2_write_back(struct qcow2 *qcow2);
 int qcow2_flush(struct mapped *mapped);
+bool qcow2_owes(struct mapped *mapped); /* are there losses that are not given back? */
 /* Takes the references away that are due. */
 int qcow2_settle(struct qcow2 *qcow2);
 /* Before the file is closed, with nothing in flight: it is as if nobody had had it open. */

@@ -12,7 +12,8 @@
 
 #include <errno.h>
 
-enum { MANY = 4096 /* losses: then everything is written, so that they come to an end */ };
+/* Losses: then everything is written, so that they come to an end. */
+enum { MANY = 4096, MANY_BYTES = 256 << 20 };
 
 /* --- losses ---------------------------------------------------------------------------------- */
 
@@ -32,6 +33,7 @@ static bool make_room(struct qcow2 *qcow2)
 void qcow2_lose(struct qcow2 *qcow2, uint64_t first, uint64_t count)
 {
     uint64_t stamp = mapped_age(&qcow2->mapped);
+    qcow2->lost_clusters += count;
     struct qcow2_loss *last = qcow2->lost_count ? &qcow2->lost[qcow2->lost_count - 1] : NULL;
     if (last && qcow2->lost_count > qcow2->lost_settling && last->stamp == stamp &&
         last->first + last->count == first)
@@ -80,7 +82,8 @@ int qcow2_settle(struct qcow2 *qcow2)
     if (!qcow2->lost_count)
         return 0;
     int error = 0;
-    if (qcow2->lost_count - qcow2->lost_settling >= MANY)
+    if (qcow2->lost_count - qcow2->lost_settling >= MANY ||
+        qcow2->lost_clusters << qcow2->bits >= MANY_BYTES)
         error = qcow2_write_back(qcow2);
     return error ? error : settle(qcow2);
 }
@@ -101,8 +104,10 @@ int qcow2_write_back(struct qcow2 *qcow2)
         if (!error)
             error = qcow2_sync(qcow2);
     }
-    if (!error)
+    if (!error) {
         qcow2->lost_settling = qcow2->lost_count;
+        qcow2->lost_clusters = 0;
+    }
     return error;
 }
 
@@ -117,6 +122,11 @@ int qcow2_flush(struct mapped *mapped)
     mapped_unlock(mapped);
     settle(qcow2); /* what comes of it can wait */
     return 0;
+}
+
+bool qcow2_owes(struct mapped *mapped)
+{
+    return qcow2_of(mapped)->lost_count;
 }
 
 void qcow2_end(struct qcow2 *qcow2)

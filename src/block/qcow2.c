@@ -143,6 +143,7 @@ static const struct mapped_format calls = {
     .cancel = qcow2_cancel,
     .zero = qcow2_zero,
     .flush = qcow2_flush,
+    .owes = qcow2_owes,
     .close = close_image,
 };
 

@@ -89,6 +89,24 @@ static struct disk_request *take_first(struct worker *worker)
     return request;
 }
 
+/* Until there is work, or something is due. Mutex held. */
+static void wait_for_work(struct worker *worker)
+{
+    worker->waiting++;
+    if (!worker->due) {
+        g_cond_wait(&worker->wake, &worker->mutex);
+    } else if (!g_cond_wait_until(&worker->wake, &worker->mutex, worker->due) && !worker->first &&
+               !worker->stopping) {
+        worker->due = 0;
+        worker->waiting--;
+        g_mutex_unlock(&worker->mutex);
+        worker->later(worker);
+        g_mutex_lock(&worker->mutex);
+        return;
+    }
+    worker->waiting--;
+}
+
 static gpointer serve(gpointer data)
 {
     struct worker *worker = data;
@@ -98,9 +116,7 @@ static gpointer serve(gpointer data)
         if (!request && worker->stopping)
             break;
         if (!request) {
-            worker->waiting++;
-            g_cond_wait(&worker->wake, &worker->mutex);
-            worker->waiting--;
+            wait_for_work(worker);
             continue;
         }
         g_mutex_unlock(&worker->mutex);
@@ -109,6 +125,14 @@ static gpointer serve(gpointer data)
     }
     g_mutex_unlock(&worker->mutex);
     return NULL;
+}
+
+void worker_later(struct worker *worker, gint64 delay)
+{
+    g_mutex_lock(&worker->mutex);
+    if (!worker->due)
+        worker->due = g_get_monotonic_time() + delay;
+    g_mutex_unlock(&worker->mutex);
 }
 
 /* --- a host without threads --------------------------------------------------------------------

@@ -15,7 +15,10 @@ struct worker {
      * May be called again for the same request after ENOSPC or EDQUOT. */
     int (*run)(struct worker *worker, const struct disk_request *request);
     void (*finish)(struct worker *worker); /* closes what the kind of disk opened */
-    unsigned most;                         /* threads */
+    /* NULL, or what worker_later asked for: on a thread of the worker that has nothing else to do,
+     * with no lock held. */
+    void (*later)(struct worker *worker);
+    unsigned most; /* threads */
 
     /* Writes that do not fit fail, until nothing is in flight. Changed with the mutex held. */
     atomic_bool giving_up;
@@ -31,6 +34,7 @@ struct worker {
     unsigned tries; /* answers so far */
     bool asked;     /* the machine was told that the host's disk is full */
     bool stopping;
+    gint64 due;    /* of `later`, in g_get_monotonic_time; 0: nothing was asked for */
     guint refusal; /* the main loop's source that refuses requests: there is no thread */
     struct log_limit log;
 };
@@ -46,6 +50,9 @@ void worker_init(struct worker *worker, const char *name, unsigned threads,
  * owner's lock is held around worker_take, and may be around worker_busy. */
 void worker_take(struct worker *worker, struct disk_request *request);
 bool worker_busy(struct worker *worker);
+/* Has `later` called once, in about so many microseconds, if that was not asked for yet; not any
+ * more when the disk is freed. From `run`. */
+void worker_later(struct worker *worker, gint64 delay);
 /* Before a new request while nothing else is in flight: writes are held again. */
 void worker_forgive(struct worker *worker);
 /* disk_ops */

@@ -1,6 +1,7 @@
 /* qcow2 images: random histories against a model and against qemu-img, which must find nothing
  * wrong with what is left; what qemu-img makes; snapshots; damage; hostile images. */
 #include "base/error.h"
+#include "block/mapped.h"
 #include "block/qcow2.h"
 #include "block/raw.h"
 #include "rig/image.h"
@@ -378,6 +379,78 @@ static void repairs(gconstpointer data)
     history_end(&history);
 }
 
+/* --- room given back without a flush -----------------------------------------------------------
+ */
+
+static unsigned punches;
+
+static int count_punches(int fd, int mode, off_t offset, off_t length)
+{
+    g_atomic_int_inc((int *)&punches);
+    return fallocate(fd, mode, offset, length);
+}
+
+/* A disk of so many MiB, with a cluster for everything. */
+static void open_preallocated(struct image_owner *owner, const char *path, unsigned mib)
+{
+    static const struct raw_io io = { preadv, pwritev, fdatasync, count_punches, ftruncate, NULL };
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(
+        image_run(NULL, "qemu-img create -q -f qcow2 -o preallocation=metadata %s %uM", path, mib), ==,
+        0);
+    struct format_parts parts = { path, image_open_file(path, false), NULL, NULL, 0 };
+    raw_set_io(parts.file, &io);
+    struct disk *disk = qcow2_format.open(&parts, &error);
+    g_assert_no_error(error);
+    image_own(owner, disk);
+    punches = 0;
+}
+
+static int64_t room_of(const char *path)
+{
+    struct stat st;
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return (int64_t)st.st_blocks * 512;
+}
+
+static void room_after_a_while(void)
+{
+    enum { MIB = 1 << 20 };
+    struct image_owner owner;
+    if (!image_have_judge())
+        return;
+    g_autofree char *path = image_path("while.qcow2"), *data = g_malloc(4 * MIB);
+    memset(data, 0x77, 4 * MIB);
+    open_preallocated(&owner, path, 16);
+    g_assert_cmpint(((struct mapped *)owner.disk)->patience, <=, 10 * G_USEC_PER_SEC);
+    ((struct mapped *)owner.disk)->patience = 20000;
+    g_assert_cmpint(image_transfer(&owner, DISK_WRITE, 0, data, 4 * MIB), ==, 0);
+    g_assert_cmpint(room_of(path), >=, 4 * MIB);
+    g_assert_cmpint(image_transfer(&owner, DISK_DISCARD, 0, NULL, 4 * MIB), ==, 0);
+    for (unsigned i = 0; i < 500 && room_of(path) >= MIB; i++)
+        g_usleep(10000);
+    g_assert_cmpint(room_of(path), <, MIB);
+    disk_free(owner.disk);
+    image_judge(path);
+    g_unlink(path);
+}
+
+static void room_of_many(void)
+{
+    struct image_owner owner;
+    if (!image_have_judge())
+        return;
+    g_autofree char *path = image_path("many.qcow2");
+    open_preallocated(&owner, path, 1024);
+    g_assert_cmpint(image_transfer(&owner, DISK_DISCARD, 0, NULL, 128 << 20), ==, 0);
+    g_assert_cmpuint(punches, ==, 0); /* the map in the file still has it */
+    g_assert_cmpint(image_transfer(&owner, DISK_DISCARD, 128 << 20, NULL, 896 << 20), ==, 0);
+    g_assert_cmpuint(punches, >, 0);
+    disk_free(owner.disk);
+    image_judge(path);
+    g_unlink(path);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -404,6 +477,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/backing-links", backing_links);
     g_test_add_func("/qcow2/damage-is-contained", damage_is_contained);
     g_test_add_func("/qcow2/tables-are-not-overwritten", tables_are_not_overwritten);
+    g_test_add_func("/qcow2/room-after-a-while", room_after_a_while);
+    g_test_add_func("/qcow2/room-of-many", room_of_many);
     int result = g_test_run();
     image_folder_drop();
     return result;

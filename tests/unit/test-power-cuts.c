@@ -3,6 +3,7 @@
  * right, and what was flushed is there. `-m slow` cuts each workload 200 times. */
 #include "block/copy.h"
 #include "block/format.h"
+#include "block/mapped.h"
 #include "block/raw.h"
 #include "rig/image.h"
 

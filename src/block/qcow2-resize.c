@@ -93,9 +93,10 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
     int error = l1_size > qcow2->l1_size ? grow_l1(qcow2, l1_size) : 0;
     if (error)
         return error;
-    /* The rest of the last cluster, and what would show through from below. */
-    uint64_t end = MIN((before + cluster - 1) / cluster * cluster, size);
-    end = MAX(end, below ? MIN(below->size, size) : 0);
+    /* The rest of the last cluster, and what would show through from below, in whole clusters. */
+    uint64_t whole = MAX(before, below ? below->size : 0);
+    whole += (cluster - whole % cluster) % cluster;
+    uint64_t end = MIN(whole, size);
     show_size(qcow2, size);
     struct disk_request zeros = {
         .op = DISK_WRITE_ZEROES, .offset = before, .at = before, .length = end - before
@@ -106,7 +107,7 @@ static int grow(struct qcow2 *qcow2, uint64_t size)
         g_mutex_lock(&qcow2->mapped.work);
     }
     if (!error)
-        error = drop_rest(qcow2, (end + cluster - 1) / cluster * cluster, size);
+        error = drop_rest(qcow2, whole, size);
     if (!error)
         error = qcow2_write_back(qcow2);
     if (!error)

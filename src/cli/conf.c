@@ -200,7 +200,7 @@ bool conf_load(struct config *config, const char *folder, GError **error)
     g_autofree char *text = g_malloc(CONF_MAX + 1);
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT)
+    if (fd < 0 && errno == ENOENT && g_file_test(folder, G_FILE_TEST_IS_DIR))
         return hv_fail(error, HV_USAGE,
                        "%s is a directory without %s, so it is no machine: give a disk or CD image",
                        folder, conf_name);

@@ -9,6 +9,8 @@ struct launch;
 /* Fills in what the user left open: the image's kind, memory, CPUs, the name. Opens nothing for
  * long. */
 bool launch_resolve(struct config *config, GError **error);
+/* The name that a machine's directory gives it; NULL with an error. */
+char *launch_folder_name(const char *folder, GError **error);
 /* Opens and locks everything, and makes the machine's directory and sockets. */
 struct launch *launch_prepare(struct config *config, GError **error);
 /* Starts hv-vmm and waits until it says that the machine runs: its pid, -1 with an error. */

@@ -3,6 +3,7 @@
 #include "base/fds.h"
 #include "block/image.h"
 #include "cli/cli.h"
+#include "cli/launch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,9 +78,14 @@ GPtrArray *machines_running(GError **error)
 
 /* --- one machine ---------------------------------------------------------------------------- */
 
-/* The machine meant by NAME, or by none. */
-static char *resolve(const char *name, GError **error)
+/* The machine meant by NAME, which may be the path of its directory, or by none. */
+static char *resolve(const char *wish, GError **error)
 {
+    bool is_path = wish && (strchr(wish, '/') || !strcmp(wish, ".") || !strcmp(wish, ".."));
+    g_autofree char *of_folder = is_path ? launch_folder_name(wish, error) : NULL;
+    if (is_path && !of_folder)
+        return NULL;
+    const char *name = is_path ? of_folder : wish;
     g_autoptr(GPtrArray) names = machines_running(error);
     if (!names)
         return NULL;

@@ -2,6 +2,7 @@
  * what does not go together; see launch.h. */
 #include "base/error.h"
 #include "block/image.h"
+#include "cli/conf.h"
 #include "cli/guess.h"
 #include "cli/launch.h"
 #include "cli/network.h"
@@ -35,6 +36,14 @@ static char *name_from(const char *path, bool is_folder)
     if (!g_ascii_isalnum(base[0]))
         return g_strdup("machine");
     return g_strndup(base, 40);
+}
+
+char *launch_folder_name(const char *folder, GError **error)
+{
+    g_autoptr(settings) config = config_new();
+    if (!conf_load(config, folder, error))
+        return NULL;
+    return config->name ? g_strdup(config->name) : name_from(folder, true);
 }
 
 /* A machine keeps its CID as long as it keeps its name. Only one host's machines have to differ,

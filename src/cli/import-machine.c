@@ -237,13 +237,14 @@ static bool start_folder(struct import *import, GError **error)
     g_autofree char *pattern = g_strdup_printf("%s.part-XXXXXX", import->folder);
     struct stat info;
     if (lstat(import->folder, &info) == 0)
-        return hv_fail(error, HV_WRONG_STATE,
-                       "%s exists: name another directory for the machine, behind the file",
-                       import->folder);
-    if (!g_mkdtemp_full(pattern, 0777))
-        return hv_fail(error, HV_FAILED, "%s: %s", import->folder, g_strerror(errno));
-    import->temporary = g_steal_pointer(&pattern);
-    return true;
+        hv_fail(error, HV_WRONG_STATE,
+                "%s exists: name another directory for the machine, behind the file",
+                import->folder);
+    else if (!g_mkdtemp_full(pattern, 0777))
+        hv_fail(error, HV_FAILED, "%s: %s", import->folder, g_strerror(errno));
+    else
+        import->temporary = g_steal_pointer(&pattern);
+    return import->temporary;
 }
 
 static bool finish_folder(struct import *import, GError **error)

@@ -101,7 +101,7 @@ named() {
 # A folder includes what is below it.
 sources | xargs grep -nE '^ *# *include "[a-z]+/' | awk -F'[:"/]' '
     BEGIN {
-        split("base:0 libkvm:1 memory:1 block:2 bus:2 net:2 boot:3 devices:3 reading:3 vcpu:3 machine:4 " \
+        split("base:0 libkvm:1 memory:1 block:2 bus:2 net:2 remote:2 boot:3 devices:3 reading:3 vcpu:3 machine:4 " \
               "cli:5 ui:5", pairs, " ")
         for (i in pairs) { split(pairs[i], p, ":"); level[p[1]] = p[2] }
     }
@@ -146,6 +146,8 @@ src/block/qcow2.c:g_malloc0 runs before there is a guest
 src/block/qcow2.c:g_strdup_printf for tools only
 src/block/raw.c:g_malloc0 when it is opened
 src/block/raw.c:g_mutex_lock the owner's, to drain; one flush at a time on threads
+src/block/remote.c:g_malloc0 when it is opened
+src/block/remote.c:g_mutex_lock its queue, between the device and the disk's thread; the owner's on that
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end
 src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's threads
 src/devices/ahci.c:g_malloc0 in init: the drives' buffers

@@ -8,13 +8,11 @@
 #include "block/remote.h"
 
 #include "base/error.h"
-#include "base/fds.h"
 #include "base/log.h"
-#include "base/remote-protocol.h"
 #include "block/cursor.h"
+#include "block/remote-hello.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -22,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OPEN_MS = 90 * 1000 /* longer than hv-remote tries */, ERRNO_MAX = 133 };
+enum { ERRNO_MAX = 133 };
 
 /* A request that is under way. */
 struct transfer {
@@ -538,73 +536,16 @@ static const struct disk_ops remote_ops = {
 /* --- opening ------------------------------------------------------------------------------------
  */
 
-/* The memory, of which hv-remote gets a descriptor; the answer is awaited. */
-static bool greet(struct remote *remote, int socket, struct remote_hello *hello, GError **error)
+/* A disk that is written has whole sectors only; of one that is read, the last is filled up. */
+static void settle(struct remote *remote, const struct remote_hello *hello, bool readonly)
 {
-    const char *name = remote->disk.name;
-    const struct remote_request message = { .op = REMOTE_OPEN };
-    int fd = memfd_create("hv-remote", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    void *area = MAP_FAILED;
-    if (fd >= 0 && ftruncate(fd, REMOTE_AREA) == 0 &&
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-        area = mmap(NULL, REMOTE_AREA, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    bool ok = area != MAP_FAILED;
-    if (!ok)
-        hv_fail(error, HV_HOST, "%s: there is no memory for its data: %s", name, g_strerror(errno));
-    else
-        remote->area = area;
-    ok = ok && fds_send(socket, &message, sizeof message, &fd, 1, error);
-    if (fd >= 0)
-        close(fd);
-    if (!ok)
-        return false;
-    struct pollfd poller = { socket, POLLIN, 0 };
-    int ready;
-    do
-        ready = poll(&poller, 1, OPEN_MS);
-    while (ready < 0 && errno == EINTR);
-    if (ready <= 0)
-        return hv_fail(error, HV_TIMED_OUT, "%s: there is no answer", name);
-    if (recv(socket, hello, sizeof *hello, MSG_DONTWAIT | MSG_TRUNC) != (ssize_t)sizeof *hello)
-        return hv_fail(error, HV_FAILED, "%s: hv-remote ended without a word", name);
-    return true;
-}
-
-/* What hv-remote says was said by a server: only text goes to a terminal. */
-static void clean(char *text, size_t size)
-{
-    text[size - 1] = 0;
-    for (char *c = text; *c; c++)
-        if (!g_ascii_isprint(*c))
-            *c = '?';
-}
-
-static bool judge(struct remote *remote, struct remote_hello *hello, bool readonly, GError **error)
-{
-    const char *name = remote->disk.name;
     uint64_t whole = hello->size / SECTOR * SECTOR;
-    clean(hello->text, sizeof hello->text);
-    clean(hello->mark, sizeof hello->mark);
-    if (hello->status != HV_OK)
-        return hv_fail(error, CLAMP(hello->status, HV_FAILED, HV_CRASHED), "%s: %s", name,
-                       hello->text);
-    if (hello->version != REMOTE_VERSION)
-        return hv_fail(error, HV_FAILED, "%s: hv-remote is of another version than hv", name);
-    if (!hello->size || hello->size > INT64_MAX - SECTOR || (!readonly && !whole))
-        return hv_fail(error, HV_FAILED, "%s: a size of %" G_GUINT64_FORMAT " bytes is no disk's",
-                       name, hello->size);
-    if (!readonly && hello->flags & REMOTE_READONLY)
-        return hv_fail(error, HV_FAILED,
-                       "%s: the server lets nobody write to it; --throwaway or readonly needs no "
-                       "writing",
-                       name);
     remote->flags = hello->flags;
     remote->size = readonly ? hello->size : whole;
     remote->disk.size = readonly ? (hello->size + SECTOR - 1) / SECTOR * SECTOR : whole;
     remote->disk.readonly = readonly;
     remote->disk.far = hello->flags & REMOTE_KEEP;
     remote->disk.mark = *hello->mark ? g_strdup(hello->mark) : NULL;
-    return true;
 }
 
 struct disk *remote_open(int socket, const char *name, bool readonly, GError **error)
@@ -620,7 +561,9 @@ struct disk *remote_open(int socket, const char *name, bool readonly, GError **e
     g_cond_init(&remote->idle);
     bool ok =
         remote->wake >= 0 || hv_fail(error, HV_HOST, "%s: eventfd: %s", name, g_strerror(errno));
-    ok = ok && greet(remote, socket, &hello, error) && judge(remote, &hello, readonly, error);
+    ok = ok && remote_greet(socket, name, readonly, &remote->area, &hello, error);
+    if (ok)
+        settle(remote, &hello, readonly);
     if (ok)
         remote->thread = g_thread_try_new("disk", serve, remote, error);
     if (remote->thread)

@@ -7,6 +7,7 @@
 #include "block/qcow2.h"
 #include "cli/image.h"
 #include "cli/remote.h"
+#include "cli/url.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -66,12 +67,14 @@ static struct chain *open_overlay(const char *overlay, const char *path,
 }
 
 /* A file on a web server: what of it was read is in the overlay too. */
-static struct chain *open_web(const char *url, const struct chain_rules *rules, GError **error)
+static struct chain *open_web(const char *url, const struct chain_rules *rules, const char *folder,
+                              GError **error)
 {
     struct chain_rules writing = *rules, reading = *rules;
     uint64_t size = 0;
-    g_autofree char *named = NULL, *base = remote_name(url);
-    g_autofree char *overlay = g_strdup_printf("%s.hv.qcow2", base);
+    g_autofree char *named = NULL, *base = url_name(url);
+    g_autofree char *file = g_strdup_printf("%s.hv.qcow2", base);
+    g_autofree char *overlay = folder ? g_build_filename(folder, file, NULL) : g_strdup(file);
     reading.readonly = true;
     g_autoptr(image_chain) ground = remote_chain(url, &reading, error);
     if (!ground || !remote_measure(ground, &size, &named, error))
@@ -93,11 +96,12 @@ static struct chain *open_web(const char *url, const struct chain_rules *rules, 
     return chain;
 }
 
-struct chain *beside_open(const char *path, const struct chain_rules *rules, GError **error)
+struct chain *beside_open(const char *path, const struct chain_rules *rules, const char *folder,
+                          GError **error)
 {
-    if (remote_is_url(path))
-        return rules->readonly || !remote_is_web(path) ? remote_chain(path, rules, error)
-                                                       : open_web(path, rules, error);
+    if (url_is_disk(path))
+        return rules->readonly || !url_is_web(path) ? remote_chain(path, rules, error)
+                                                       : open_web(path, rules, folder, error);
     struct chain *chain = chain_open(path, rules, error);
     if (!chain || rules->readonly || chain->format->written)
         return chain;

@@ -2,6 +2,7 @@
 #include "cli/conf.h"
 
 #include "base/error.h"
+#include "cli/url.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,8 @@ enum { CONF_MAX = 64 << 10 /* bytes of the file */ };
 /* Makes a relative path start at the folder, unless it is a word that means something else. */
 static void anchor(char **path, const char *folder, const char *const *words)
 {
-    if (!*path || g_path_is_absolute(*path) || (words && g_strv_contains(words, *path)))
+    if (!*path || g_path_is_absolute(*path) || url_is_disk(*path) ||
+        (words && g_strv_contains(words, *path)))
         return;
     char *whole = g_build_filename(folder, *path, NULL);
     g_free(*path);

@@ -5,6 +5,7 @@
 #include "block/disk.h"
 #include "block/format.h"
 #include "cli/remote.h"
+#include "cli/url.h"
 
 #include <blkid/blkid.h>
 #include <fcntl.h>
@@ -129,7 +130,7 @@ static bool open_content(struct content *content, const struct config *config,
 {
     *content = (struct content){ .fd = -1 };
     const struct format *format = NULL;
-    bool remote = remote_is_url(drive->file);
+    bool remote = url_is_disk(drive->file);
     if (!remote)
         content->fd = open(drive->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (content->fd >= 0)

@@ -225,7 +225,7 @@ static bool open_drive(struct launch *launch, const struct drive *drive, GError 
         .allowed = drive->backing,
         .trusted = launch->config->trust_backing,
     };
-    g_autoptr(image_chain) chain = beside_open(drive->file, &rules, error);
+    g_autoptr(image_chain) chain = beside_open(drive->file, &rules, launch->config->folder, error);
     if (!chain)
         return false;
     g_autofree char *identities = chain_identities(chain);

@@ -7,6 +7,7 @@
 #include "block/image.h"
 #include "block/remote.h"
 #include "cli/cli.h"
+#include "cli/url.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,48 +15,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-static const char *const web[] = { "http://", "https://", NULL };
-static const char *const nbd[] = { "nbd://", "nbds://", "nbd+unix://", "nbds+unix://", NULL };
-
-static bool begins_with(const char *text, const char *const *words)
-{
-    for (; *words; words++)
-        if (!g_ascii_strncasecmp(text, *words, strlen(*words)))
-            return true;
-    return false;
-}
-
-bool remote_is_web(const char *url)
-{
-    return begins_with(url, web);
-}
-
-bool remote_is_url(const char *path)
-{
-    return remote_is_web(path) || begins_with(path, nbd);
-}
-
-/* Without user and password, and without what stands behind the file's name: that may be secret. */
-static char *plain_url(const char *url)
-{
-    const char *host = strstr(url, "://") + 3;
-    const char *at = memrchr(host, '@', strcspn(host, "/?#"));
-    const char *rest = at ? at + 1 : host;
-    g_autofree char *plain =
-        g_strdup_printf("%.*s%.*s", (int)(host - url), url, (int)strcspn(rest, "?#"), rest);
-    return g_utf8_make_valid(plain, -1);
-}
-
-char *remote_name(const char *url)
-{
-    g_autofree char *plain = plain_url(url);
-    for (size_t n = strlen(plain); n && plain[n - 1] == '/'; n--)
-        plain[n - 1] = 0;
-    const char *slash = strrchr(plain, '/');
-    const char *name = slash ? slash + 1 : plain;
-    return g_strdup(*name && name[0] != '.' ? name : "disk");
-}
 
 /* The socket of an hv-remote for the URL; -1 with an error. */
 static int start(const char *url, GError **error)
@@ -117,7 +76,7 @@ static bool probe(struct disk *disk, struct image_info *info, GError **error)
 
 bool remote_probe(const char *url, struct image_info *info, GError **error)
 {
-    g_autofree char *name = plain_url(url);
+    g_autofree char *name = url_plain(url);
     int socket = start(url, error);
     struct disk *disk = socket < 0 ? NULL : look(socket, name, true, error);
     bool ok = disk && probe(disk, info, error);
@@ -134,7 +93,7 @@ static const struct format *settle_format(const char *url, struct disk *disk, GE
     struct image_info info;
     if (!probe(disk, &info, error) || !image_usable(&info, disk->name, error))
         return NULL;
-    if (info.format == &raw_format || remote_is_web(url))
+    if (info.format == &raw_format || url_is_web(url))
         return info.format;
     hv_fail(error, HV_USAGE,
             "%s looks like %s: if it is one, use it with format=%s,readonly, and if a guest wrote "
@@ -175,7 +134,7 @@ static const struct format *judge(const char *url, int socket, const char *name,
 
 struct chain *remote_chain(const char *url, const struct chain_rules *rules, GError **error)
 {
-    g_autofree char *name = plain_url(url);
+    g_autofree char *name = url_plain(url);
     int socket = start(url, error);
     if (socket < 0)
         return NULL;
@@ -210,5 +169,5 @@ bool remote_measure(const struct chain *chain, uint64_t *size, char **named, GEr
 
 struct chain *remote_or_file(const char *path, const struct chain_rules *rules, GError **error)
 {
-    return remote_is_url(path) ? remote_chain(path, rules, error) : chain_open(path, rules, error);
+    return url_is_disk(path) ? remote_chain(path, rules, error) : chain_open(path, rules, error);
 }

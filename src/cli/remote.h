@@ -6,13 +6,6 @@
 
 struct image_info;
 
-/* Does that name a disk on a server, and no file? */
-bool remote_is_url(const char *path);
-/* One on a web server, which is never written to. */
-bool remote_is_web(const char *url);
-/* The last word of it, as a file's name. */
-char *remote_name(const char *url);
-
 /* Recognises what is there, as image_probe (block/image.h). */
 bool remote_probe(const char *url, struct image_info *info, GError **error);
 /* As chain_open: starts an hv-remote, which ends when the chain and the disk of it are freed, or

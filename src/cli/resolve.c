@@ -7,6 +7,7 @@
 #include "cli/launch.h"
 #include "cli/network.h"
 #include "cli/remote.h"
+#include "cli/url.h"
 #include "memory/guest.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@ static uint64_t host_memory(void)
 static char *name_from(const char *path, bool is_folder)
 {
     g_autofree char *whole = g_canonicalize_filename(path, NULL); /* "." has a name too */
-    g_autofree char *base = remote_is_url(path) ? remote_name(path) : g_path_get_basename(whole);
+    g_autofree char *base = url_is_disk(path) ? url_name(path) : g_path_get_basename(whole);
     char *dot = is_folder ? NULL : strrchr(base, '.');
     if (dot && dot > base)
         *dot = 0;
@@ -65,7 +66,7 @@ static bool check_name(const char *name, GError **error)
 
 static bool probe(const char *path, struct image_info *info, GError **error)
 {
-    if (remote_is_url(path))
+    if (url_is_disk(path))
         return remote_probe(path, info, error);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)

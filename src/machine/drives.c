@@ -23,12 +23,13 @@ void drives_drain(struct drives *drives)
         }
 }
 
-void drives_settle(struct drives *drives)
+void drives_end(struct drives *drives)
 {
     const struct disk_request flush = { .op = DISK_FLUSH };
+    drives_drain(drives);
     for (unsigned i = 0; i < drives->count; i++)
-        if (drives->drive[i].disk && drives->drive[i].disk->gathers)
-            disk_now(drives->drive[i].disk, &flush);
+        if (drives->drive[i].image && drives->drive[i].image->gathers)
+            disk_now(drives->drive[i].image, &flush);
 }
 
 void drives_retry(struct drives *drives)

@@ -35,8 +35,8 @@ void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, i
 /* A write that waits for space on the host's disk, now or in a moment, is given up: nobody would
  * answer it while this thread waits here. The guest was never told that it is done. */
 void drives_drain(struct drives *drives);
-/* The end, after drives_drain: disks that gather write down what they have. */
-void drives_settle(struct drives *drives);
+/* The same for good: disks that gather write down what they have. */
+void drives_end(struct drives *drives);
 void drives_retry(struct drives *drives);
 /* All disks' end, once nobody submits anything any more: images get what is still to be written. */
 void drives_close(struct drives *drives);

@@ -433,8 +433,7 @@ void machine_power_off(struct machine *m, int status)
     if (m->state == STATE_OFF)
         return;
     stop(m);
-    drives_drain(m->files.drives);
-    drives_settle(m->files.drives);
+    drives_end(m->files.drives);
     if (m->files.serial)
         host_stream_flush(m->files.serial);
     if (m->files.firmware_log)

@@ -101,7 +101,7 @@ struct chain *beside_open(const char *path, const struct chain_rules *rules, con
 {
     if (url_is_disk(path))
         return rules->readonly || !url_is_web(path) ? remote_chain(path, rules, error)
-                                                       : open_web(path, rules, folder, error);
+                                                    : open_web(path, rules, folder, error);
     struct chain *chain = chain_open(path, rules, error);
     if (!chain || rules->readonly || chain->format->written)
         return chain;

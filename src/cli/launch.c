@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/network.h"
 #include "cli/terminal.h"
+#include "cli/url.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -194,7 +195,7 @@ static json_t *describe_chain(struct launch *launch, struct chain *chain, GError
                 FDS_MAX - OTHER_FILES);
         return NULL;
     }
-    g_autofree char *shown = launch_shown_name(chain->path);
+    g_autofree char *shown = chain->remote ? url_name(chain->path) : launch_shown_name(chain->path);
     json_t *item = json_pack("{s:i, s:s, s:s}", "fd", add_fd(launch, chain->fd), "name", shown,
                              "format", chain->format->name);
     chain->fd = -1; /* the launch's */

@@ -38,9 +38,10 @@ char *url_plain(const char *url)
 char *url_name(const char *url)
 {
     g_autofree char *plain = url_plain(url);
-    for (size_t n = strlen(plain); n && plain[n - 1] == '/'; n--)
-        plain[n - 1] = 0;
-    const char *slash = strrchr(plain, '/');
-    const char *name = slash ? slash + 1 : plain;
+    char *path = strstr(plain, "://") + 3;
+    for (size_t n = strlen(path); n && path[n - 1] == '/'; n--)
+        path[n - 1] = 0;
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
     return g_strdup(*name && name[0] != '.' ? name : "disk");
 }

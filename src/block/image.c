@@ -7,6 +7,7 @@
 #include "block/disk.h"
 #include "block/floppy.h"
 #include "block/format.h"
+#include "block/raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,8 +224,14 @@ void image_write_list(int fd, struct disk *const disks[], unsigned count)
     for (unsigned i = 0; i < count; i++)
         if (disks[i] && disks[i]->identity)
             g_string_append_printf(text, "%s\n", disks[i]->identity);
-    if (fd >= 0 && (ftruncate(fd, 0) < 0 || pwrite(fd, text->str, text->len, 0) < 0))
-        log_warn("images", "cannot be written: %s", g_strerror(errno));
+    struct iovec iov = { text->str, text->len };
+    if (fd < 0)
+        return;
+    int error = TEMP_FAILURE_RETRY(ftruncate(fd, 0)) < 0 ? errno : 0;
+    if (!error)
+        error = raw_transfer(&raw_system_io, fd, true, &iov, 1, 0);
+    if (error)
+        log_warn("images", "cannot be written: %s", g_strerror(error));
 }
 
 /* A machine holds a lock on its directory's file "lock" for as long as it lives: on the whole file.

@@ -88,9 +88,9 @@ void image_open_disk(struct image_owner *owner, const char *path, bool readonly,
 
 static char *folder;
 
-void image_folder_make(void)
+void image_folder_make(const char *where)
 {
-    folder = g_mkdtemp(g_strdup("/dev/shm/hv-image-XXXXXX")); /* thousands of flushes */
+    folder = g_mkdtemp(g_strconcat(where, "/hv-image-XXXXXX", NULL));
     if (!folder)
         folder = g_dir_make_tmp("hv-image-XXXXXX", NULL);
 }
@@ -168,47 +168,47 @@ void image_compare(const char *path, const uint8_t *model, size_t size)
  */
 
 const struct image_shape image_shapes[] = {
-    { "plain", NULL, { .size = IMAGE_DISK }, false },
-    { "over-raw", NULL, { .size = IMAGE_DISK, .format = "raw" }, true },
-    { "v2", NULL, { .size = IMAGE_DISK, .version = 2 }, false },
+    { "plain", NULL, { .size = HISTORY_DISK }, false },
+    { "over-raw", NULL, { .size = HISTORY_DISK, .format = "raw" }, true },
+    { "v2", NULL, { .size = HISTORY_DISK, .version = 2 }, false },
     { "v2-over",
       NULL,
-      { .size = IMAGE_DISK, .version = 2, .cluster = 4096, .format = "raw" },
+      { .size = HISTORY_DISK, .version = 2, .cluster = 4096, .format = "raw" },
       true },
-    { "c512", NULL, { .size = IMAGE_DISK, .cluster = 512 }, false },
-    { "c512-64bit", NULL, { .size = IMAGE_DISK, .cluster = 512, .refcount = 64 }, false },
-    { "c1k-over", NULL, { .size = IMAGE_DISK, .cluster = 1024, .format = "raw" }, true },
-    { "c2m", NULL, { .size = IMAGE_DISK, .cluster = 2 << 20 }, false },
-    { "c4k-1bit", NULL, { .size = IMAGE_DISK, .cluster = 4096, .refcount = 1 }, false },
+    { "c512", NULL, { .size = HISTORY_DISK, .cluster = 512 }, false },
+    { "c512-64bit", NULL, { .size = HISTORY_DISK, .cluster = 512, .refcount = 64 }, false },
+    { "c1k-over", NULL, { .size = HISTORY_DISK, .cluster = 1024, .format = "raw" }, true },
+    { "c2m", NULL, { .size = HISTORY_DISK, .cluster = 2 << 20 }, false },
+    { "c4k-1bit", NULL, { .size = HISTORY_DISK, .cluster = 4096, .refcount = 1 }, false },
     { "c4k-4bit-over",
       NULL,
-      { .size = IMAGE_DISK, .cluster = 4096, .refcount = 4, .format = "raw" },
+      { .size = HISTORY_DISK, .cluster = 4096, .refcount = 4, .format = "raw" },
       true },
-    { "lazy", NULL, { .size = IMAGE_DISK, .cluster = 8192, .lazy = true }, false },
-    { "lazy-over", NULL, { .size = IMAGE_DISK, .lazy = true, .format = "raw" }, true },
+    { "lazy", NULL, { .size = HISTORY_DISK, .cluster = 8192, .lazy = true }, false },
+    { "lazy-over", NULL, { .size = HISTORY_DISK, .lazy = true, .format = "raw" }, true },
     { "lazy-sub-8bit",
       NULL,
-      { .size = IMAGE_DISK, .lazy = true, .extended = true, .refcount = 8 },
+      { .size = HISTORY_DISK, .lazy = true, .extended = true, .refcount = 8 },
       false },
-    { "c16k-32bit", NULL, { .size = IMAGE_DISK, .cluster = 16384, .refcount = 32 }, false },
-    { "sub16k", NULL, { .size = IMAGE_DISK, .cluster = 16384, .extended = true }, false },
-    { "sub64k-over", NULL, { .size = IMAGE_DISK, .extended = true, .format = "raw" }, true },
-    { "zstd", NULL, { .size = IMAGE_DISK, .zstd = true }, false },
-    { "qemu", "compat=1.1", { .size = IMAGE_DISK }, false },
-    { "qemu-v2", "compat=0.10,cluster_size=512", { .size = IMAGE_DISK }, false },
-    { "qemu-2bit", "refcount_bits=2,cluster_size=2048", { .size = IMAGE_DISK }, false },
-    { "qemu-sub", "extended_l2=on,cluster_size=32k", { .size = IMAGE_DISK }, false },
-    { "qemu-prealloc", "preallocation=metadata,cluster_size=4k", { .size = IMAGE_DISK }, false },
-    { "packed", "cluster_size=64k", { .size = IMAGE_DISK }, false, true },
-    { "packed-v2", "compat=0.10,cluster_size=4k", { .size = IMAGE_DISK }, false, true },
-    { "packed-512", "cluster_size=512", { .size = IMAGE_DISK }, false, true },
-    { "packed-2m", "cluster_size=2M", { .size = IMAGE_DISK }, false, true },
+    { "c16k-32bit", NULL, { .size = HISTORY_DISK, .cluster = 16384, .refcount = 32 }, false },
+    { "sub16k", NULL, { .size = HISTORY_DISK, .cluster = 16384, .extended = true }, false },
+    { "sub64k-over", NULL, { .size = HISTORY_DISK, .extended = true, .format = "raw" }, true },
+    { "zstd", NULL, { .size = HISTORY_DISK, .zstd = true }, false },
+    { "qemu", "compat=1.1", { .size = HISTORY_DISK }, false },
+    { "qemu-v2", "compat=0.10,cluster_size=512", { .size = HISTORY_DISK }, false },
+    { "qemu-2bit", "refcount_bits=2,cluster_size=2048", { .size = HISTORY_DISK }, false },
+    { "qemu-sub", "extended_l2=on,cluster_size=32k", { .size = HISTORY_DISK }, false },
+    { "qemu-prealloc", "preallocation=metadata,cluster_size=4k", { .size = HISTORY_DISK }, false },
+    { "packed", "cluster_size=64k", { .size = HISTORY_DISK }, false, true },
+    { "packed-v2", "compat=0.10,cluster_size=4k", { .size = HISTORY_DISK }, false, true },
+    { "packed-512", "cluster_size=512", { .size = HISTORY_DISK }, false, true },
+    { "packed-2m", "cluster_size=2M", { .size = HISTORY_DISK }, false, true },
     { "packed-zstd",
       "compression_type=zstd,cluster_size=32k",
-      { .size = IMAGE_DISK },
+      { .size = HISTORY_DISK },
       false,
       true },
-    { "packed-sub", "extended_l2=on,cluster_size=64k", { .size = IMAGE_DISK }, false, true },
+    { "packed-sub", "extended_l2=on,cluster_size=64k", { .size = HISTORY_DISK }, false, true },
 };
 
 const size_t image_shape_count = G_N_ELEMENTS(image_shapes);
@@ -222,7 +222,8 @@ static void make(const struct image_shape *shape, const char *path, const char *
 {
     g_autoptr(GError) error = NULL;
     struct qcow2_options options = shape->made;
-    options.backing = shape->below ? below : NULL;
+    g_autofree char *name = g_path_get_basename(below);
+    options.backing = shape->below ? name : NULL;
     if (shape->packed) {
         g_assert_cmpint(image_run(NULL, "qemu-img convert -c -f raw -O qcow2 -o %s %s %s",
                                   shape->options, below, path),
@@ -231,7 +232,7 @@ static void make(const struct image_shape *shape, const char *path, const char *
     }
     if (shape->options) {
         g_assert_cmpint(image_run(NULL, "qemu-img create -q -f qcow2 -o %s %s %d", shape->options,
-                                  path, IMAGE_DISK),
+                                  path, HISTORY_DISK),
                         ==, 0);
         return;
     }
@@ -338,13 +339,13 @@ void history_step(struct history *history, unsigned round)
 void history_prepare(struct history *history)
 {
     const struct image_shape *shape = history->shape;
-    size_t size = shape->packed ? IMAGE_DISK : IMAGE_BELOW;
-    history->disk = IMAGE_DISK;
-    memset(history->model, 0, IMAGE_DISK);
+    size_t size = shape->packed ? HISTORY_DISK : HISTORY_BELOW;
+    history->disk = HISTORY_DISK;
+    memset(history->model, 0, HISTORY_DISK);
     if (shape->below)
-        image_fill(history->model, 0, IMAGE_BELOW, 77);
-    for (size_t at = 0; shape->packed && at < IMAGE_DISK; at += 65536) /* compresses */
-        memset(history->model + at, (int)(at >> 16), MIN(60000, IMAGE_DISK - at));
+        image_fill(history->model, 0, HISTORY_BELOW, 77);
+    for (size_t at = 0; shape->packed && at < HISTORY_DISK; at += 65536) /* compresses */
+        memset(history->model + at, (int)(at >> 16), MIN(60000, HISTORY_DISK - at));
     if (shape->below || shape->packed)
         g_assert_true(
             g_file_set_contents(history->below, (char *)history->model, (gssize)size, NULL));

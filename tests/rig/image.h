@@ -6,8 +6,9 @@
 
 #include <glib.h>
 
-/* A folder for all files of a test program; thousands of flushes go there. */
-void image_folder_make(void);
+/* A folder for all files of a test, below another: IN_MEMORY, where flushes cost nothing. */
+#define IN_MEMORY "/dev/shm"
+void image_folder_make(const char *where);
 void image_folder_drop(void);
 char *image_path(const char *name); /* in it; to be freed */
 
@@ -44,7 +45,7 @@ void image_check(const char *path, bool leaks_allowed);
 
 /* --- shapes of images */
 
-enum { IMAGE_DISK = 3 * 1024 * 1024 + 512 * 5, IMAGE_BELOW = 2 * 1024 * 1024 + 512 };
+enum { HISTORY_DISK = 3 * 1024 * 1024 + 512 * 5, HISTORY_BELOW = 2 * 1024 * 1024 + 512 };
 
 struct image_shape {
     const char *name;

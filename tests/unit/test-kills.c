@@ -32,7 +32,7 @@ struct progress {
 
 /* An image, and what is known of it. */
 struct life {
-    char *path, *below, *target;
+    char *path, *below, *other, *target;
     bool over, snapshots;
     unsigned seed, first;   /* number of the operation that comes next */
     uint64_t sectors, wish; /* it has; shall have */
@@ -222,8 +222,8 @@ static void judge_snapshot(const struct life *life)
  * from how long it takes. */
 struct verb {
     const char *name;
-    const char
-        *arguments[4]; /* of hv image; NULL: a guest; @: the image, >: the target, #: a size */
+    const char *arguments[4]; /* of hv image; NULL: a guest; @: the image, >: the target, #: a size,
+                               * %: what it may lie on */
     bool resizes, converts;
     bool after_guest; /* which was killed too */
     bool over;        /* only what lies on another */
@@ -236,6 +236,7 @@ static const struct verb verbs[] = {
     { "compact", { "compact", "@" } },
     { "repair", { "check", "--repair", "@" }, .after_guest = true },
     { "commit", { "commit", "@" }, .over = true },
+    { "rebase", { "rebase", "--backing", "%", "@" }, .over = true },
 };
 
 G_NORETURN static void run_verb(const struct life *life, const struct verb *verb)
@@ -244,7 +245,11 @@ G_NORETURN static void run_verb(const struct life *life, const struct verb *verb
     g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, life->wish * SECTOR);
     for (unsigned i = 0; i < G_N_ELEMENTS(verb->arguments) && verb->arguments[i]; i++) {
         const char *a = verb->arguments[i];
-        argv[i + 2] = *a == '@' ? life->path : *a == '>' ? life->target : *a == '#' ? size : a;
+        argv[i + 2] = *a == '@'   ? life->path
+                      : *a == '>' ? life->target
+                      : *a == '#' ? size
+                      : *a == '%' ? (life->wish % 2 ? "below.qcow2" : "other.qcow2")
+                                  : a;
     }
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     dup2(null, 1);
@@ -327,9 +332,10 @@ static bool round_of(struct life *life, const struct verb *verb, unsigned *limit
     if (verb->converts)
         judge_target(life, finished);
     if (verb->over) {
-        struct disk *below = open_image(life->below, false);
-        disk_free(below);
+        disk_free(open_image(life->below, false));
+        disk_free(open_image(life->other, false));
         image_check(life->below, false);
+        image_check(life->other, false);
     }
     if (life->then)
         judge_snapshot(life);
@@ -383,6 +389,7 @@ static void start(struct life *life, const struct kind *kind)
     *life = (struct life){
         .path = image_path("image.qcow2"),
         .below = image_path("below.qcow2"),
+        .other = image_path("other.qcow2"),
         .target = image_path("target.qcow2"),
         .seed = g_test_rand_int() & INT_MAX,
         .first = 1,
@@ -393,6 +400,8 @@ static void start(struct life *life, const struct kind *kind)
                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     options.size = SECTORS * SECTOR;
     if (kind->over) {
+        make(life->other, &options);
+        write_some(life, life->other, 30);
         make(life->below, &options);
         write_some(life, life->below, 100);
         options.backing = "below.qcow2";
@@ -426,9 +435,11 @@ static void end(struct life *life)
 {
     g_unlink(life->path);
     g_unlink(life->below);
+    g_unlink(life->other);
     g_unlink(life->target);
     g_free(life->path);
     g_free(life->below);
+    g_free(life->other);
     g_free(life->target);
     g_free(life->now);
     g_free(life->then);
@@ -483,7 +494,7 @@ int main(int argc, char **argv)
         { "/kills/snapshots-subclusters", { .extended = true }, .snapshots = true },
     };
     g_test_init(&argc, &argv, NULL);
-    image_folder_make();
+    image_folder_make(IN_MEMORY);
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++)
         g_test_add_data_func(kinds[i].name, &kinds[i], kills);
     int result = g_test_run();

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum {
-    MOST = IMAGE_DISK + (2 << 20), /* bytes of a disk */
+    MOST = HISTORY_DISK + (2 << 20), /* bytes of a disk */
     ROUNDS = 80,
     DEPTH = 8, /* requests at once */
     CUTS = 6,
@@ -464,8 +464,8 @@ static void check_snapshot(struct run *run)
     g_autoptr(GError) error = NULL;
     struct disk *disk = qcow2_open_snapshot(&parts, "then", &error);
     g_assert_no_error(error);
-    g_assert_cmpint(disk_read(disk, history->data, IMAGE_DISK, 0), ==, 0);
-    g_assert_true(!memcmp(history->data, run->then, IMAGE_DISK));
+    g_assert_cmpint(disk_read(disk, history->data, HISTORY_DISK, 0), ==, 0);
+    g_assert_true(!memcmp(history->data, run->then, HISTORY_DISK));
     disk_free(disk);
 }
 
@@ -547,7 +547,7 @@ static void take_snapshot(struct run *run)
         history_step(history, 1000 + round);
     history_close(history);
     g_assert_cmpint(image_run(NULL, "qemu-img snapshot -c then %s", history->path), ==, 0);
-    run->then = g_memdup2(history->model, IMAGE_DISK);
+    run->then = g_memdup2(history->model, HISTORY_DISK);
 }
 
 static void power_cuts(gconstpointer data)
@@ -599,14 +599,14 @@ static void commits(gconstpointer data)
     const struct image_shape *shape = data; /* of the image below; NULL: raw */
     const unsigned cuts = g_test_slow() ? SLOW_CUTS : CUTS;
     static const struct image_shape upper_shape = {
-        "upper", NULL, { .size = IMAGE_DISK, .format = "raw" }, true, false
+        "upper", NULL, { .size = HISTORY_DISK, .format = "raw" }, true, false
     };
     struct history history;
     g_autofree char *lower = image_path("lower");
     g_autoptr(GError) error = NULL;
     if (!image_have_judge())
         return;
-    history_start(&history, &upper_shape, IMAGE_DISK);
+    history_start(&history, &upper_shape, HISTORY_DISK);
     history_reopen(&history);
     for (unsigned round = 1; round <= 60; round++)
         history_step(&history, round);
@@ -626,7 +626,7 @@ static void commits(gconstpointer data)
     g_assert_no_error(error);
     struct disk *upper = image_try_open(history.path, false, below, &error);
     g_assert_no_error(error);
-    g_assert_cmpint(format->resize(below, IMAGE_DISK), ==, 0);
+    g_assert_cmpint(format->resize(below, HISTORY_DISK), ==, 0);
     copy_own(upper, below, &error);
     g_assert_no_error(error);
     disk_free(upper);
@@ -641,11 +641,11 @@ static void commits(gconstpointer data)
         below = format->open(&parts, &error);
         g_assert_no_error(error);
         if (!i) {
-            g_assert_cmpint(disk_read(below, history.data, IMAGE_DISK, 0), ==, 0);
-            g_assert_true(!memcmp(history.data, history.model, IMAGE_DISK));
+            g_assert_cmpint(disk_read(below, history.data, HISTORY_DISK, 0), ==, 0);
+            g_assert_true(!memcmp(history.data, history.model, HISTORY_DISK));
         }
         image_open_disk(&history.owner, history.path, true, below);
-        history_check_read(&history, 0, IMAGE_DISK);
+        history_check_read(&history, 0, HISTORY_DISK);
         history_close(&history);
         if (shape && image_is_old(shape))
             mend(lower, false);
@@ -670,7 +670,7 @@ int main(int argc, char **argv)
         { .name = "64bit", .options = "refcount_bits=64,cluster_size=2k" },
     };
     g_test_init(&argc, &argv, NULL);
-    image_folder_make();
+    image_folder_make(IN_MEMORY);
     GPtrArray *all = g_ptr_array_new_with_free_func(g_free);
     for (size_t m = 0; m < G_N_ELEMENTS(mixes); m++)
         for (size_t i = 0; i < image_shape_count; i++) {

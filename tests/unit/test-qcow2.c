@@ -22,16 +22,16 @@ static void random_history(gconstpointer data)
     struct history history;
     if (!image_have_judge())
         return;
-    history_start(&history, shape, IMAGE_DISK);
+    history_start(&history, shape, HISTORY_DISK);
     history_reopen(&history);
     for (unsigned round = 1; round <= 600; round++) {
         history_step(&history, round);
         if (round % 200 == 0) {
             history_close(&history);
             image_judge(history.path);
-            image_compare(history.path, history.model, IMAGE_DISK);
+            image_compare(history.path, history.model, HISTORY_DISK);
             history_reopen(&history);
-            history_check_read(&history, 0, IMAGE_DISK);
+            history_check_read(&history, 0, HISTORY_DISK);
         }
     }
     history_end(&history);
@@ -48,7 +48,7 @@ static void snapshots(gconstpointer data)
     struct history history;
     if (!image_have_judge())
         return;
-    history_start(&history, shape, IMAGE_DISK);
+    history_start(&history, shape, HISTORY_DISK);
     for (unsigned part = 0; part < 3; part++) {
         history_reopen(&history);
         for (unsigned round = 1; round <= 100; round++)
@@ -56,7 +56,7 @@ static void snapshots(gconstpointer data)
         history_close(&history);
         image_judge(history.path);
         if (part == 0) {
-            then = g_memdup2(history.model, IMAGE_DISK);
+            then = g_memdup2(history.model, HISTORY_DISK);
             g_assert_cmpint(image_run(NULL, "qemu-img snapshot -c first %s", history.path), ==, 0);
         }
     }
@@ -68,7 +68,7 @@ static void snapshots(gconstpointer data)
         &g_array_index(info.snapshots, struct qcow2_snapshot, 0);
     g_assert_cmpstr(snapshot->name, ==, "first");
     g_assert_cmpstr(snapshot->id, ==, "1");
-    g_assert_cmpuint(snapshot->size, ==, IMAGE_DISK);
+    g_assert_cmpuint(snapshot->size, ==, HISTORY_DISK);
     g_array_unref(info.snapshots);
 
     struct format_parts parts = { history.path, file, history_below(&history), NULL, 0 };
@@ -79,12 +79,13 @@ static void snapshots(gconstpointer data)
     g_assert_no_error(error);
     g_assert_true(disk->readonly);
     image_own(&history.owner, disk);
-    g_assert_cmpint(image_transfer(&history.owner, DISK_READ, 0, history.data, IMAGE_DISK), ==, 0);
-    g_assert_cmpmem(history.data, IMAGE_DISK, then, IMAGE_DISK);
+    g_assert_cmpint(image_transfer(&history.owner, DISK_READ, 0, history.data, HISTORY_DISK), ==,
+                    0);
+    g_assert_cmpmem(history.data, HISTORY_DISK, then, HISTORY_DISK);
     history_close(&history);
     g_assert_cmpint(image_run(NULL, "qemu-img snapshot -a first %s", history.path), ==, 0);
     image_judge(history.path);
-    image_compare(history.path, then, IMAGE_DISK);
+    image_compare(history.path, then, HISTORY_DISK);
     history_end(&history);
 }
 
@@ -94,8 +95,8 @@ static void snapshots(gconstpointer data)
 static void sizes(gconstpointer data)
 {
     const struct image_shape *shape = data;
-    static const size_t sizes_[] = { IMAGE_DISK + 512 * 7, 40 << 20, 2 << 20, 1024 * 1024 + 1536,
-                                     IMAGE_DISK };
+    static const size_t sizes_[] = { HISTORY_DISK + 512 * 7, 40 << 20, 2 << 20, 1024 * 1024 + 1536,
+                                     HISTORY_DISK };
     const size_t most = 40 << 20;
     struct history history;
     if (!image_have_judge())
@@ -136,7 +137,7 @@ static gpointer keep_busy(void *data)
 static void grows_in_use(gconstpointer data)
 {
     const size_t most = 24 << 20, stride = (1 << 20) + 512;
-    size_t size = IMAGE_DISK;
+    size_t size = HISTORY_DISK;
     struct busy busy = { 0 };
     struct history *history = &busy.history;
     if (!image_have_judge())
@@ -358,7 +359,7 @@ static void repairs(gconstpointer data)
     struct history history;
     if (!image_have_judge())
         return;
-    history_start(&history, shape, IMAGE_DISK);
+    history_start(&history, shape, HISTORY_DISK);
     history_reopen(&history);
     for (unsigned round = 1; round <= 100; round++)
         history_step(&history, round);
@@ -375,7 +376,7 @@ static void repairs(gconstpointer data)
     g_assert_cmpuint(report.corruptions_fixed, ==, report.corruptions);
     disk_free(file);
     image_judge(history.path);
-    image_compare(history.path, history.model, IMAGE_DISK);
+    image_compare(history.path, history.model, HISTORY_DISK);
     history_end(&history);
 }
 
@@ -457,14 +458,11 @@ int main(int argc, char **argv)
         const char *name;
         GTestDataFunc run;
     } for_all[] = {
-        { "history", random_history },
-        { "snapshots", snapshots },
-        { "sizes", sizes },
-        { "grows-in-use", grows_in_use },
-        { "repairs", repairs },
+        { "history", random_history },    { "snapshots", snapshots }, { "sizes", sizes },
+        { "grows-in-use", grows_in_use }, { "repairs", repairs },
     };
     g_test_init(&argc, &argv, NULL);
-    image_folder_make();
+    image_folder_make(IN_MEMORY);
     for (unsigned k = 0; k < G_N_ELEMENTS(for_all); k++)
         for (size_t i = 0; i < image_shape_count; i++) {
             const struct image_shape *shape = &image_shapes[i];

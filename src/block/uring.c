@@ -327,6 +327,7 @@ void uring_free(struct uring *uring)
         loop_free(uring->own);
     else
         loop_settle(uring->disk->loop);
+    io_uring_unregister_files(&uring->ring); /* else the kernel keeps the file a while longer */
     io_uring_queue_exit(&uring->ring);
     g_free(uring);
 }

@@ -141,15 +141,18 @@ src/block/copy.c:g_malloc for tools only
 src/block/mapped.c:g_mutex_lock around work on its thread; the owner's, to change its map and to drain
 src/block/overlay.c:g_malloc0 when it is opened
 src/block/concat.c:g_mutex_lock the owner's, to drain
-src/block/qcow2-resize.c:g_mutex_lock for tools, while nothing is in flight
+src/block/qcow2-backing.c:g_mutex_lock for tools, while nothing is in flight
+src/block/qcow2-pack.c:g_mutex_lock for tools, while nothing is in flight
+src/block/qcow2-resize.c:g_mutex_lock for tools, and on the thread of the machine
 src/block/qcow2.c:g_malloc0 runs before there is a guest
 src/block/qcow2.c:g_strdup_printf for tools only
 src/block/raw.c:g_malloc0 when it is opened
-src/block/raw.c:g_mutex_lock the owner's, to drain; one flush at a time on threads
+src/block/raw.c:g_mutex_lock the owner's, to drain and to grow; one flush at a time on threads
 src/block/remote.c:g_malloc0 when it is opened
 src/block/remote.c:g_mutex_lock its queue, between the device and the disk's thread; the owner's on that
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end
 src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's threads
+src/block/zeroes.c:g_malloc0 when it is opened
 src/devices/ahci.c:g_malloc0 in init: the drives' buffers
 src/devices/nvme-queue.c:g_malloc0 in init: commands and tables
 src/devices/q35-host.c:aligned_alloc in init: the BIOS shadow; failure is an error

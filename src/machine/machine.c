@@ -1,8 +1,7 @@
 /* The machine; see machine.h for its states and who may call what.
  *
  * Devices and vCPUs run on their own threads. What they ask of the machine (reset, power off, ...)
- * is put into a mailbox of bits and carried out here, on the machine's thread, with the vCPUs
- * parked. */
+ * is put into a mailbox of bits and carried out here, on its thread, with the vCPUs parked. */
 #include "machine/machine.h"
 
 #include "base/error.h"

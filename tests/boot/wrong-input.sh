@@ -194,6 +194,8 @@ says 'an unknown option of its controller' $USAGE 'virtio-blk has no option "pak
     "$HV" run "${idle[@]}" --disk disk.img,bus=virtio,pakked=on
 says 'an option of a disk on AHCI' $USAGE 'a disk on AHCI has no option "packed=on"' \
     "$HV" run "${idle[@]}" --disk disk.img,bus=ahci,packed=on
+says 'zeros that are looked for otherwise' $USAGE '"off", "on" or "unmap" is wanted' \
+    "$HV" run "${idle[@]}" --disk disk.img,detect-zeroes=yes
 says 'two images' $USAGE 'one IMAGE is enough, "b.img" is too much; --disk' "$HV" run disk.img b.img
 says 'unknown device' $USAGE 'debug-exti.*did you mean.*debug-exit' "$HV" run "${idle[@]}" --device debug-exti
 says 'a floppy of an odd size' $USAGE '--floppy disk.img: 1048576 bytes: floppies have 160' \
@@ -578,6 +580,28 @@ holds 'it runs after the reset' is live state running
 holds 'a reset of a paused machine starts it' is live state running
 "$HV" stop live --kill
 ends 'kill ends it with status 0' "$pid" 0
+
+# A machine with two disks, one of them on an image that grows with it.
+qemu-img create -q -f qcow2 grows.qcow2 8M
+truncate -s 4M other.img
+start disks "${idle[@]}" --disk grows.qcow2,bus=virtio,detect-zeroes=on --disk other.img,bus=ahci,readonly
+says 'a disk without a number' $USAGE 'more than one: disk1' "$HV" set disks disk=16M
+says 'a disk that is not there' $WRONG_STATE 'disk3: it has no such disk' "$HV" set disks disk3=16M
+says 'a disk of no size' $USAGE 'a size such as 512M' "$HV" set disks disk1=large
+says 'a disk of half a sector' $USAGE 'whole sectors of 512' "$HV" set disks disk1=9000000
+says 'a smaller disk' $USAGE 'it can only grow.*hv image resize --shrink' "$HV" set disks disk1=4M
+says 'a larger read-only disk' $WRONG_STATE 'other.img is read-only' "$HV" set disks disk2=16M
+holds 'a larger disk' "$HV" set disks disk1=16M
+holds 'and once more' "$HV" set disks disk1=+16M
+holds 'hv info says so' grep -q '"size": 33554432' <("$HV" info disks)
+"$HV" stop disks --kill
+ends 'it ends' "$pid" 0
+holds 'its image has grown' grep -q '"virtual-size": 33554432' <(qemu-img info --output=json grows.qcow2)
+holds 'and is right' qemu-img check -q grows.qcow2
+start away "${idle[@]}" --throwaway --disk other.img,bus=virtio
+says 'a larger disk that is thrown away' $WRONG_STATE 'with --throwaway' "$HV" set away disk=16M
+"$HV" stop away --kill
+ends 'it ends, too' "$pid" 0
 
 # --- windows ----------------------------------------------------------------------------------
 

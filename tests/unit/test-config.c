@@ -83,6 +83,10 @@ static void drives(void)
     g_assert_cmpstr(e->options, ==, "packed=on,queues=2");
     g_assert_cmpstr(e->bus, ==, "virtio");
     g_assert_null(a->options);
+    g_assert_true(set(config, "disk", "z,detect-zeroes=unmap"));
+    const struct drive *z = g_ptr_array_index(config->disks, 3);
+    g_assert_cmpstr(z->zeroes, ==, "unmap");
+    g_assert_null(e->zeroes);
     g_assert_true(set(config, "floppy", "e.img,readonly"));
     const struct drive *f = g_ptr_array_index(config->floppies, 0);
     g_assert_cmpstr(f->bus, ==, "floppy");
@@ -125,6 +129,9 @@ static void wrong_values(void)
         { "disk", "a,", "unknown key \"\"" },
         { "disk", "a,bus", "--disk" },
         { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
+        { "disk", "a,detect-zeroes=yes", "\"off\", \"on\" or \"unmap\" is wanted" },
+        { "disk", "a,detect-zeroes", "\"off\", \"on\" or \"unmap\" is wanted" },
+        { "cdrom", "a,detect-zeroes=on", "--cdrom: unknown key" },
         { "disk", "a,bus=ide", "bus=ide: \"ahci\", \"virtio\" or \"nvme\" is what there is" },
         { "disk", "a,bus=floppy", "there is --floppy FILE" },
         { "floppy", "a,bus=ahci", "bus=ahci: \"floppy\" is what there is" },

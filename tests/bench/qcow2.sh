@@ -54,16 +54,26 @@ make_disk() { # kind
     disk=$work/disk.$format
 }
 
+# How often the last run counted called one of these functions.
+called() { # functions
+    cat "$work"/callgrind.* | awk -v want=" $1 " '
+        /^cfn=/ { name = substr($0, 5); sub(/[@\047].*/, "", name) }
+        /^calls=/ && index(want, " " name " ") { split($1, part, "="); sum += part[2] }
+        END { print sum + 0 }'
+}
+
 measure_kind() { # vmm kind depth
     for count in 0 $READS; do
         make_disk "$2"
         total=$(instructions "$1" "$(qcow2_guest "$2")-$3-$count") || exit 2
         put "$1" "instructions-$count" "${total% *}"
+        put "$1" "allocations-$count" "$(called 'malloc calloc realloc posix_memalign')"
+        put "$1" "locks-$count" "$(called 'g_mutex_lock pthread_mutex_lock')"
         make_disk "$2"
         total=$(system_calls "$1" "$(qcow2_guest "$2")-$3-$count") || exit 2
         put "$1" "calls-$count" "$total"
     done
-    for what in instructions calls; do
+    for what in instructions calls allocations locks; do
         put "$1" "$2-$3-$what" "$(echo "$(get "$1" $what-0)" "$(get "$1" "$what-$READS")" |
             awk -v n="$READS" '{ printf "%.4g", ($2 - $1) / n }')"
     done
@@ -99,6 +109,8 @@ qcow2_row() { # name kind depth raw-kind
     row "$1, instructions" "$2-$3-instructions" \
         "$(qcow2_budget "$2-$3-instructions" "${4:+$4-$3-instructions}")"
     row '  system calls' "$2-$3-calls" "$(qcow2_budget "$2-$3-calls")"
+    [ -z "${4:-}" ] || row '  allocations' "$2-$3-allocations" 0.01
+    [ -z "${4:-}" ] || row '  locks' "$2-$3-locks" "$([ "$3" = 1 ] && echo - || echo 1)"
 }
 
 show_qcow2() {

@@ -106,6 +106,7 @@ qcow2_budget() { # metric raw-metric
 }
 
 qcow2_row() { # name kind depth raw-kind
+    [ "$(get hv "$2-$3-instructions")" != - ] || return 0 # not one of KINDS
     row "$1, instructions" "$2-$3-instructions" \
         "$(qcow2_budget "$2-$3-instructions" "${4:+$4-$3-instructions}")"
     row '  system calls' "$2-$3-calls" "$(qcow2_budget "$2-$3-calls")"

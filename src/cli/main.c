@@ -14,7 +14,7 @@ const struct verb verbs[] = {
     { "info", "[NAME]", "everything about a machine, as JSON", verb_info },
     { "open", "[NAME]", "a window on a machine that runs", verb_open },
     { "stop", "[NAME] [--kill|--reset|--pause|--resume]", "press the power button", verb_stop },
-    { "screen", "[NAME] --text|--png FILE|--wait REGEX", "what its screen shows", verb_screen },
+    { "screen", "[NAME] --text|--json|--png FILE|--wait REGEX", "what its screen shows", verb_screen },
     { "send", "[NAME] key CTRL+ALT+DEL | text 'TEXT'", "type on its keyboard", verb_send },
     { "set", "[NAME] cd=FILE|none, fd=FILE|none, memory=SIZE, net=on|off, port+=RULE, port-=RULE",
       "change CD, floppy, memory, cable or published ports", verb_set },

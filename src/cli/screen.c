@@ -1,76 +1,28 @@
 /* hv screen: what a machine's screen shows, as text, as a picture, or awaited. */
-#include "base/display-protocol.h"
 #include "base/error.h"
-#include "base/fds.h"
 #include "cli/cli.h"
+#include "cli/view.h"
 
-#include <errno.h>
 #include <png.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-/* A viewer's end of the display socket. */
-struct view {
-    int fd;
-    const uint32_t *frame;
-    size_t frame_bytes;
-    uint32_t width, height;
+enum { FIRST_PICTURE_MS = 5000 };
+
+/* hv screen's options, and what it has of the machine. */
+struct look {
+    bool text, json, pixels;
+    const char *png, *wait;
+    guint64 timeout; /* seconds */
+    struct client *client;
+    struct view view;
 };
 
-static bool view_open(struct view *view, const char *name, GError **error)
+/* The picture comes soon after the greeting. */
+static bool want_picture(struct look *look, GError **error)
 {
-    struct display_message hello;
-    int frame = -1;
-    unsigned count = 0;
-    *view = (struct view){ .fd = display_connect(name, error) };
-    if (view->fd < 0)
-        return false;
-    if (fds_receive(view->fd, &hello, sizeof hello, &frame, 1, &count, NULL) != sizeof hello ||
-        hello.kind != DISPLAY_HELLO || count != 1)
-        return hv_fail(error, HV_FAILED, "%s: its display does not answer", name);
-    view->frame_bytes = hello.a | (size_t)hello.b << 32;
-    void *map = mmap(NULL, view->frame_bytes, PROT_READ, MAP_SHARED, frame, 0);
-    close(frame);
-    if (map == MAP_FAILED)
-        return hv_fail(error, HV_FAILED, "%s: its screen cannot be read: %s", name,
-                       g_strerror(errno));
-    view->frame = map;
-    return true;
-}
-
-static void view_close(struct view *view)
-{
-    if (view->frame)
-        munmap((void *)(uintptr_t)view->frame, view->frame_bytes);
-    if (view->fd >= 0)
-        close(view->fd);
-}
-
-enum wait_result { WAIT_CHANGED, WAIT_TIMED_OUT, WAIT_ENDED };
-
-/* Takes messages until the picture has come or changed, the machine ends or the time is over. */
-static enum wait_result view_wait(struct view *view, int timeout_ms)
-{
-    struct display_message message;
-    gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    for (;;) {
-        struct pollfd wait = { view->fd, POLLIN, 0 };
-        gint64 left = (end - g_get_monotonic_time()) / 1000;
-        if (left <= 0 || poll(&wait, 1, (int)left) <= 0)
-            return WAIT_TIMED_OUT;
-        if (recv(view->fd, &message, sizeof message, 0) != sizeof message)
-            return WAIT_ENDED;
-        if (message.kind == DISPLAY_MODE) {
-            view->width = message.a;
-            view->height = message.b;
-        }
-        if (message.kind == DISPLAY_DAMAGE)
-            return WAIT_CHANGED;
-    }
+    return look->view.width || view_wait(&look->view, FIRST_PICTURE_MS) == VIEW_CHANGED ||
+           hv_fail(error, HV_FAILED, "%s shows no picture", client_name(look->client));
 }
 
 static bool write_png(const struct view *view, const char *path, GError **error)
@@ -91,112 +43,174 @@ static bool write_png(const struct view *view, const char *path, GError **error)
     return done || hv_fail(error, HV_FAILED, "%s: %s", path, image.message);
 }
 
-static int screen_png(const char *name, const char *path)
-{
-    enum { FIRST_PICTURE_MS = 5000 };
-    GError *error = NULL;
-    struct view view;
-    bool ok = view_open(&view, name, &error);
-    if (ok && view_wait(&view, FIRST_PICTURE_MS) != WAIT_CHANGED)
-        ok = hv_fail(&error, HV_FAILED, "%s shows no picture", name);
-    ok = ok && write_png(&view, path, &error);
-    view_close(&view);
-    return ok ? HV_OK : cli_fail(error);
-}
+/* --- text ------------------------------------------------------------------------------------ */
 
-/* The lines of a text screen; NULL with an error. *graphics: there are none, it shows pixels. */
-static GString *read_text(struct client *client, bool *graphics, GError **error)
+/* The characters of a text screen, from the machine. *graphics: there are none, it shows pixels. */
+static bool read_cells(struct look *look, bool *graphics, GError **error)
 {
-    json_t *result = client_call(client, "screen.text", NULL, error);
+    json_t *result = client_call(look->client, "screen.text", NULL, error), *line;
     if (!result)
-        return NULL;
-    GString *text = g_string_new(NULL);
-    size_t i;
-    json_t *line;
-    json_array_foreach(json_object_get(result, "lines"), i, line)
-        g_string_append_printf(text, "%s\n", json_string_value(line));
+        return false;
     *graphics = json_is_true(json_object_get(result, "graphics"));
+    uint32_t columns = (uint32_t)json_integer_value(json_object_get(result, "columns"));
+    uint32_t rows = (uint32_t)json_integer_value(json_object_get(result, "rows"));
+    if (!*graphics && columns <= SCREEN_MAX_COLUMNS && rows <= SCREEN_MAX_ROWS) {
+        g_autofree gunichar *codes = g_new(gunichar, (size_t)columns * rows + 1);
+        size_t row;
+        for (size_t i = 0; i < (size_t)columns * rows; i++)
+            codes[i] = ' ';
+        json_array_foreach(json_object_get(result, "lines"), row, line)
+        {
+            const char *at = json_string_value(line);
+            for (uint32_t i = 0; row < rows && at && *at && i < columns; i++) {
+                codes[row * columns + i] = g_utf8_get_char(at);
+                at = g_utf8_next_char(at);
+            }
+        }
+        reading_set_cells(look->view.reading, codes, columns, rows, look->view.width,
+                          look->view.height);
+    }
     json_decref(result);
-    return text;
+    return true;
 }
 
-static int screen_text(struct client *client)
+/* Reads the screen, by tesseract when there is nothing else to be read; without it, or when that
+ * fails, there is no text, and `error` says why. */
+static bool read_screen(struct look *look, GError **error)
 {
-    GError *error = NULL;
-    bool graphics;
-    g_autoptr(GString) text = read_text(client, &graphics, &error);
-    if (!text)
-        return cli_fail(error);
-    if (graphics) {
-        fprintf(stderr, "hv: %s shows graphics, not text: --png FILE takes a picture\n",
-                client_name(client));
-        return HV_WRONG_STATE;
+    struct view *view = &look->view;
+    bool graphics = true;
+    if (!look->pixels && !read_cells(look, &graphics, error))
+        return false;
+    if (!graphics)
+        return true;
+    if (!want_picture(look, error))
+        return false;
+    view_read(view);
+    return reading_guess(view->reading, view->frame, view->width, view->height, error);
+}
+
+/* The words with their boxes, in pixels of the picture, and all lines. */
+static json_t *screen_json(struct look *look)
+{
+    struct reading *reading = look->view.reading;
+    uint32_t columns, rows;
+    json_t *words = json_array(), *lines = json_array();
+    g_auto(GStrv) text = g_strsplit(reading_text(reading), "\n", -1);
+    for (unsigned i = 0; text[i] && text[i + 1]; i++) /* behind the last end there is no line */
+        json_array_append_new(lines, json_string(text[i]));
+    const GArray *found = reading_words(reading);
+    for (unsigned i = 0; i < found->len; i++) {
+        const struct word *word = &g_array_index(found, struct word, i);
+        json_array_append_new(words, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:s}", "text",
+                                               word->text, "line", (int)word->line, "x",
+                                               (int)word->x, "y", (int)word->y, "width",
+                                               (int)word->width, "height", (int)word->height,
+                                               "source", reading_source_name(word->source)));
     }
-    fputs(text->str, stdout);
-    return HV_OK;
+    reading_size(reading, &columns, &rows);
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:o, s:o}", "source",
+                     reading_source_name(reading_source(reading)), "columns", (int)columns, "rows",
+                     (int)rows, "width", (int)look->view.width, "height", (int)look->view.height,
+                     "lines", lines, "words", words);
+}
+
+static bool show_text(struct look *look, GError **error)
+{
+    if ((look->json && !want_picture(look, error)) || !read_screen(look, error))
+        return false;
+    if (look->json) {
+        json_t *object = screen_json(look);
+        json_dumpf(object, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        json_decref(object);
+        putchar('\n');
+    } else {
+        fputs(reading_text(look->view.reading), stdout);
+    }
+    return true;
 }
 
 /* Waits until the text on the screen matches: it looks when the picture changes, and not between.
  */
-static int screen_wait(struct client *client, const char *pattern, unsigned seconds)
+static int wait_text(struct look *look, const GRegex *regex)
 {
     GError *error = NULL;
-    g_autoptr(GRegex) regex = g_regex_new(pattern, G_REGEX_MULTILINE, 0, &error);
-    struct view view = { .fd = -1 };
-    if (!regex) {
-        int status = cli_usage("screen", "--wait %s: %s", pattern, error->message);
-        g_error_free(error);
-        return status;
-    }
-    if (!view_open(&view, client_name(client), &error)) {
-        view_close(&view);
+    if (!view_open(&look->view, client_name(look->client), &error))
         return cli_fail(error);
-    }
-    gint64 end = g_get_monotonic_time() + seconds * G_USEC_PER_SEC;
-    g_autoptr(GString) text = NULL;
+    gint64 end = g_get_monotonic_time() + (gint64)look->timeout * G_USEC_PER_SEC;
+    const char *text = "";
     bool found = false, alive = true;
     while (!found && alive && g_get_monotonic_time() < end) {
-        bool graphics;
-        if (text)
-            g_string_free(text, true);
-        text = read_text(client, &graphics, &error);
-        found = text && g_regex_match(regex, text->str, 0, NULL);
+        bool read = read_screen(look, &error);
+        alive = read || hv_exit_status(error) == HV_WRONG_STATE; /* without tesseract */
+        g_clear_error(&error);
+        text = reading_text(look->view.reading);
+        found = g_regex_match(regex, text, 0, NULL);
         gint64 left = (end - g_get_monotonic_time()) / 1000;
-        alive = text && (found || view_wait(&view, (int)MAX(left, 1)) != WAIT_ENDED);
+        alive = alive && (found || view_wait(&look->view, (int)MAX(left, 1)) != VIEW_ENDED);
     }
-    view_close(&view);
     if (found)
         return HV_OK;
-    fprintf(stderr, "hv: %s: %s /%s/%s%s\n", client_name(client),
-            alive ? "not seen in time:" : "it ended before it showed", pattern,
-            text ? "; its screen:\n" : "", text ? text->str : "");
-    g_clear_error(&error);
+    fprintf(stderr, "hv: %s: %s /%s/%s%s\n", client_name(look->client),
+            alive ? "not seen in time:" : "it ended before it showed", look->wait,
+            *text ? "; its screen:\n" : "", text);
     return alive ? HV_TIMED_OUT : HV_WRONG_STATE;
+}
+
+static int screen_wait(struct look *look)
+{
+    GError *error = NULL;
+    g_autoptr(GRegex) regex = g_regex_new(look->wait, G_REGEX_MULTILINE, 0, &error);
+    if (regex)
+        return wait_text(look, regex);
+    int status = cli_usage("screen", "--wait %s: %s", look->wait, error->message);
+    g_error_free(error);
+    return status;
+}
+
+/* --- the verb -------------------------------------------------------------------------------- */
+
+static int screen_run(struct look *look)
+{
+    GError *error = NULL;
+    if (look->wait)
+        return screen_wait(look);
+    bool ok = view_open(&look->view, client_name(look->client), &error);
+    if (ok && look->png)
+        ok = want_picture(look, &error) && write_png(&look->view, look->png, &error);
+    else if (ok)
+        ok = show_text(look, &error);
+    return ok ? HV_OK : cli_fail(error);
 }
 
 int verb_screen(int argc, char **argv)
 {
-    bool text = false;
-    const char *png = NULL, *wait = NULL, *timeout = "60";
+    struct look look = { .view = { .fd = -1 } };
+    const char *timeout = "60";
     const struct flag flags[] = {
-        { "text", &text, NULL },       { "png", NULL, &png }, { "wait", NULL, &wait },
-        { "timeout", NULL, &timeout }, { .name = NULL },
+        { "text", &look.text, NULL },
+        { "json", &look.json, NULL },
+        { "png", NULL, &look.png },
+        { "wait", NULL, &look.wait },
+        { "timeout", NULL, &timeout },
+        { "pixels", &look.pixels, NULL },
+        { .name = NULL },
     };
     int left = cli_flags("screen", argc, argv, flags);
     if (left < 0)
         return left == -2 ? HV_OK : HV_USAGE;
-    if (left > 1 || text + (png != NULL) + (wait != NULL) != 1)
-        return cli_usage("screen", "one of --text, --png FILE and --wait REGEX is wanted");
-    guint64 seconds;
-    if (!g_ascii_string_to_unsigned(timeout, 10, 0, 1000000, &seconds, NULL))
+    if (left > 1 || look.text + look.json + (look.png != NULL) + (look.wait != NULL) != 1)
+        return cli_usage("screen", "one of --text, --json, --png FILE and --wait REGEX is wanted");
+    if (look.pixels && look.png)
+        return cli_usage("screen", "--pixels is how text is read; --png writes no text");
+    if (!g_ascii_string_to_unsigned(timeout, 10, 0, 1000000, &look.timeout, NULL))
         return cli_usage("screen", "--timeout %s: a number of seconds is wanted", timeout);
     GError *error = NULL;
-    struct client *client = client_open(left ? argv[0] : NULL, &error);
-    if (!client)
+    look.client = client_open(left ? argv[0] : NULL, &error);
+    if (!look.client)
         return cli_fail(error);
-    int status = text   ? screen_text(client)
-                 : wait ? screen_wait(client, wait, (unsigned)seconds)
-                        : screen_png(client_name(client), png);
-    client_close(client);
+    int status = screen_run(&look);
+    view_close(&look.view);
+    client_close(look.client);
     return status;
 }

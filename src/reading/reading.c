@@ -327,12 +327,25 @@ void reading_set_cells(struct reading *reading, const gunichar *codes, uint32_t 
     reading->height = height;
 }
 
+static bool is_empty(const uint32_t *pixels, uint32_t width, struct rectangle where)
+{
+    const uint32_t *first = pixels + (size_t)where.y * width + where.x;
+    for (uint32_t y = 0; y < where.height; y++) {
+        for (uint32_t x = 0; x < where.width; x++) {
+            if (first[(size_t)y * width + x] != *first)
+                return false;
+        }
+    }
+    return true;
+}
+
 bool reading_guess(struct reading *reading, const uint32_t *pixels, uint32_t width, uint32_t height,
                    GError **error)
 {
     struct rectangle where = reading->stale;
     if (!where.width || width != reading->width || height != reading->height ||
-        reading->source == READING_CELLS || reading->source == READING_GLYPHS)
+        reading->source == READING_CELLS || reading->source == READING_GLYPHS ||
+        (!reading->guessed->len && is_empty(pixels, width, where)))
         return true;
     g_autoptr(GArray) found = guess_words(pixels, width, where, error);
     if (!found)

@@ -32,11 +32,11 @@ static const char *const font_files[] = {
 static const int font_points[FONTS] = { [FONT_TEXT] = 13, [FONT_TITLE] = 18 };
 
 static const uint32_t palette[COLOURS] = {
-    [COLOUR_STRIP] = 0x1e2126ff, [COLOUR_EDGE] = 0x383d46ff,   [COLOUR_PANEL] = 0x262a31ff,
-    [COLOUR_HOVER] = 0x3a414dff, [COLOUR_ACCENT] = 0x2f6fd0ff, [COLOUR_DANGER] = 0xb43c3cff,
-    [COLOUR_TEXT] = 0xe6e9eeff,  [COLOUR_FAINT] = 0x9199a6ff,  [COLOUR_LAMP] = 0x5fd38dff,
-    [COLOUR_DISK] = 0xf0b43cff,  [COLOUR_OFF] = 0x4a505aff,    [COLOUR_GOOD] = 0x5fd38dff,
-    [COLOUR_DIM] = 0x0a0c0fb0,
+    [COLOUR_STRIP] = 0x1e2126ff, [COLOUR_EDGE] = 0x383d46ff,      [COLOUR_PANEL] = 0x262a31ff,
+    [COLOUR_HOVER] = 0x3a414dff, [COLOUR_ACCENT] = 0x2f6fd0ff,    [COLOUR_DANGER] = 0xb43c3cff,
+    [COLOUR_TEXT] = 0xe6e9eeff,  [COLOUR_FAINT] = 0x9199a6ff,     [COLOUR_LAMP] = 0x5fd38dff,
+    [COLOUR_DISK] = 0xf0b43cff,  [COLOUR_OFF] = 0x4a505aff,       [COLOUR_GOOD] = 0x5fd38dff,
+    [COLOUR_DIM] = 0x0a0c0fb0,   [COLOUR_SELECTION] = 0x2f6fd080,
 };
 
 static SDL_Color colour_of(enum draw_colour colour)

@@ -25,7 +25,8 @@ enum draw_colour {
     COLOUR_DISK,
     COLOUR_OFF,
     COLOUR_GOOD,
-    COLOUR_DIM, /* over the picture of a machine that does not run */
+    COLOUR_SELECTION, /* over the text that is selected */
+    COLOUR_DIM,       /* over the picture of a machine that does not run */
     COLOURS
 };
 

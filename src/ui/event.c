@@ -70,7 +70,9 @@ static void point(struct viewer *viewer, int x, int y)
 static void motion_event(struct viewer *viewer, const SDL_MouseMotionEvent *motion)
 {
     int x = to_pixels(viewer, motion->x), y = to_pixels(viewer, motion->y);
-    if (viewer->mouse.grabbed)
+    if (viewer->selection.reading)
+        selection_move(viewer, x, y);
+    else if (viewer->mouse.grabbed)
         mouse_move(&viewer->mouse, motion->xrel, motion->yrel, 0);
     else if (viewer->dialog.kind != DIALOG_NONE)
         dialog_motion(viewer, x, y);
@@ -78,11 +80,27 @@ static void motion_event(struct viewer *viewer, const SDL_MouseMotionEvent *moti
         point(viewer, x, y);
 }
 
+/* Is it the drag that selects text? The host key is held, and the picture is under the pointer. */
+static bool selects(struct viewer *viewer, const SDL_MouseButtonEvent *button)
+{
+    struct box place = window_place(&viewer->window);
+    int x = to_pixels(viewer, button->x), y = to_pixels(viewer, button->y);
+    return viewer->keyboard.host_held && button->type == SDL_MOUSEBUTTONDOWN &&
+           button->button == SDL_BUTTON_LEFT && !viewer->mouse.grabbed && !viewer->mouse.buttons &&
+           !viewer->help && viewer->dialog.kind == DIALOG_NONE && viewer->panel.open == MENU_NONE &&
+           x >= place.x && x < place.x + place.width && y >= place.y && y < place.y + place.height;
+}
+
 static void button_event(struct viewer *viewer, const SDL_MouseButtonEvent *button)
 {
     bool down = button->type == SDL_MOUSEBUTTONDOWN;
     int x = to_pixels(viewer, button->x), y = to_pixels(viewer, button->y);
-    if (viewer->mouse.grabbed || viewer->mouse.buttons) {
+    if (viewer->selection.reading && !down) {
+        selection_end(viewer, true);
+    } else if (selects(viewer, button)) {
+        viewer->keyboard.host_used = true;
+        selection_begin(viewer, x, y);
+    } else if (viewer->mouse.grabbed || viewer->mouse.buttons) {
         mouse_button(&viewer->mouse, button->button, down, viewer->connection);
     } else if (!down) {
         return;

@@ -34,7 +34,7 @@ void help_draw(struct viewer *viewer)
     int foot_width = draw_text_width(viewer->draw, FONT_TEXT, foot);
     struct box room = viewer->window.room;
     struct box card = { 0, 0, MAX(foot_width, draw_px(viewer->draw, 300)) + 2 * margin,
-                        2 * margin + head + (int)(line_count() + 1) * line +
+                        2 * margin + head + (int)(line_count() + 2) * line +
                             draw_px(viewer->draw, 8) };
     card.x = room.x + (room.width - card.width) / 2;
     card.y = room.y + MAX((room.height - card.height) / 2, 0);
@@ -52,5 +52,8 @@ void help_draw(struct viewer *viewer)
                   x + draw_px(viewer->draw, KEY_COLUMN), y, line);
         y += line;
     }
+    g_autofree char *drag = g_strdup_printf("Drag with %s held: copies the guest's text.", host);
+    draw_text(viewer->draw, FONT_TEXT, COLOUR_TEXT, drag, x, y + draw_px(viewer->draw, 8), line);
+    y += line;
     draw_text(viewer->draw, FONT_TEXT, COLOUR_FAINT, foot, x, y + draw_px(viewer->draw, 8), line);
 }

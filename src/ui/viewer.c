@@ -63,6 +63,7 @@ void viewer_take_input(struct viewer *viewer)
 {
     release_keys(viewer);
     viewer_grab(viewer, false);
+    selection_end(viewer, false);
     mouse_let_go(&viewer->mouse);
     mouse_flush(&viewer->mouse, viewer->connection);
 }
@@ -152,8 +153,10 @@ static void take_picture(struct viewer *viewer)
     const struct model *model = &viewer->update.model;
     if (!viewer->update.pixels || !model->width)
         return;
-    if (model->changed_mode)
+    if (model->changed_mode) {
+        selection_end(viewer, false); /* its cells are elsewhere now */
         window_mode(&viewer->window, model->width, model->height);
+    }
     if (model->changed_mode || model->damage.width) {
         window_upload(&viewer->window, viewer->update.pixels, model->damage);
         viewer->dirty = true;
@@ -205,6 +208,7 @@ void viewer_settle(struct viewer *viewer)
     viewer->dirty = false;
     show_title(viewer);
     window_draw_picture(&viewer->window);
+    selection_draw(viewer);
     panel_draw_state(viewer);
     help_draw(viewer);
     dialog_draw(viewer);
@@ -236,6 +240,7 @@ void viewer_finish(struct viewer *viewer)
         mouse_let_go(&viewer->mouse);
         mouse_flush(&viewer->mouse, viewer->connection);
     }
+    selection_end(viewer, false);
     connection_free(viewer->connection);
     draw_free(viewer->draw);
     window_close(&viewer->window);

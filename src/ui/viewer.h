@@ -7,6 +7,7 @@
 #include "ui/keyboard.h"
 #include "ui/mouse.h"
 #include "ui/panel.h"
+#include "ui/select.h"
 #include "ui/window.h"
 
 struct viewer {
@@ -17,6 +18,7 @@ struct viewer {
     struct mouse mouse;
     struct panel panel;
     struct dialog dialog;
+    struct selection selection;
     struct update update; /* what the machine told last */
     char *name;           /* of the machine */
     char *title;          /* what the window's title bar says now */

@@ -567,6 +567,59 @@ static void comforts(void)
     desk_finish(&desk);
 }
 
+/* A row of the letters H and A of the VGA's font, at a character cell. */
+static void draw_letters(struct fake_machine *fake, const char *letters, uint32_t column,
+                         uint32_t row)
+{
+    static const uint8_t font[2][16] = {
+        { 0, 0, 0x10, 0x38, 0x6c, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6 },
+        { 0, 0, 0xc6, 0xc6, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0xc6 },
+    };
+    for (; *letters; letters++, column++) {
+        for (uint32_t i = 0; i < 16 * 8 && *letters != ' '; i++) {
+            uint32_t x = column * 8 + i % 8, y = row * 16 + i / 8;
+            bool ink = font[*letters == 'H'][i / 8] >> (7 - i % 8) & 1;
+            fake->pixels[y * fake->width + x] = ink ? 0xaaaaaa : 0;
+        }
+    }
+}
+
+/* The drag with the host key held copies text, and the guest hears nothing of it. */
+static void selecting(void)
+{
+    g_autofree char *xclip = g_find_program_in_path("xclip");
+    if (!xclip) {
+        g_test_skip("needs the clipboard (package xclip)");
+        return;
+    }
+    struct desk desk;
+    desk_start(&desk);
+    show_fields(&desk);
+    struct rectangle all = { 0, 0, 640, 480 };
+    fake_fill(&desk.fake, all, 0);
+    draw_letters(&desk.fake, "AHAH HAHA", 2, 1);
+    draw_letters(&desk.fake, "HHH AAA", 0, 2);
+    fake_damage(&desk.fake, all);
+    g_assert_true(pixel_becomes(&desk, 2, STRIP_POINTS + 200, 0));
+
+    g_autofree char *from = g_strdup_printf(
+        "keydown 105 mousemove --sync %d %d mousedown 1 mousemove --sync %d %d", desk.x + 7 * 8 + 2,
+        desk.y + STRIP_POINTS + 20, desk.x + 2 * 8 + 5, desk.y + STRIP_POINTS + 40);
+    act(&desk, from);
+    g_assert_true(pixel_changes(&desk, 400, STRIP_POINTS + 24, 0)); /* to the end of the line */
+    shot(&desk, "selection");
+    act(&desk, "mouseup 1 keyup 105");
+    g_assert_true(pixel_becomes(&desk, 400, STRIP_POINTS + 24, 0));
+    g_assert_true(fake_quiet(&desk.fake, 200));
+
+    g_autofree char *line =
+        g_strdup_printf("env DISPLAY=%s xclip -selection clipboard -o", desk.display);
+    g_autofree char *copied = NULL;
+    g_assert_true(g_spawn_command_line_sync(line, &copied, NULL, NULL, NULL));
+    g_assert_cmpstr(copied, ==, "HAHA\nHHH");
+    desk_finish(&desk);
+}
+
 /* What takes a window manager: full screen, and the question before closing. */
 static void managed(void)
 {
@@ -742,6 +795,7 @@ int main(int argc, char **argv)
     g_test_add_func("/window/positions", positions);
     g_test_add_func("/window/overlays", overlays);
     g_test_add_func("/window/comforts", comforts);
+    g_test_add_func("/window/selecting", selecting);
     g_test_add_func("/window/managed", managed);
     g_test_add_func("/window/endings", endings);
     g_test_add_func("/window/idle", idle);

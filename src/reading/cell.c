@@ -1,6 +1,7 @@
 /* Character cells; see cell.h. */
 #include "reading/cell.h"
 
+#include <emmintrin.h>
 #include <string.h>
 
 /* Pixels of a glyph that is there on purpose: a picture has apostrophes by chance. */
@@ -11,26 +12,42 @@ static uint32_t row_mask(const struct shape *shape)
     return (uint32_t)((1ull << shape->width) - 1);
 }
 
-/* One line of dots of the size of pixels, which are the most and are to be quick. */
+/* A pixel that is not of the cell's first colour. */
+static void see_other(struct dots *dots, uint32_t colour)
+{
+    if (dots->uniform) {
+        dots->uniform = false;
+        dots->colours[1] = colour;
+    } else if (colour != dots->colours[1]) {
+        dots->mixed = true;
+    }
+}
+
+/* One line of dots of the size of pixels; four of them at once, for this is where the time goes. */
 static uint32_t scan_line(const uint32_t *p, unsigned width, struct dots *dots)
 {
-    uint32_t first = dots->colours[0], other = 0, bits = 0;
-    for (unsigned i = 0; i < width; i++)
-        other |= p[i] ^ first;
-    if (!other)
-        return 0;
-    for (unsigned i = 0; i < width; i++) {
-        uint32_t colour = p[i];
-        bits <<= 1;
-        if (colour == first)
+    static const uint8_t reversed[16] = { 0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15 };
+    const __m128i first = _mm_set1_epi32((int)dots->colours[0]);
+    uint32_t bits = 0;
+    unsigned i = 0;
+    for (; i + 4 <= width; i += 4) {
+        __m128i four = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+        __m128i same = _mm_cmpeq_epi32(four, first);
+        unsigned others = (unsigned)_mm_movemask_ps(_mm_castsi128_ps(same)) ^ 15;
+        bits = bits << 4 | reversed[others];
+        if (!others)
             continue;
-        bits |= 1;
-        if (dots->uniform) {
-            dots->uniform = false;
-            dots->colours[1] = colour;
-        } else if (colour != dots->colours[1]) {
+        if (dots->uniform)
+            see_other(dots, p[i + (unsigned)__builtin_ctz(others)]);
+        __m128i other = _mm_cmpeq_epi32(four, _mm_set1_epi32((int)dots->colours[1]));
+        if (_mm_movemask_ps(_mm_castsi128_ps(_mm_or_si128(same, other))) != 15)
             dots->mixed = true;
-        }
+    }
+    for (; i < width; i++) {
+        bool other = p[i] != dots->colours[0];
+        bits = bits << 1 | other;
+        if (other)
+            see_other(dots, p[i]);
     }
     return bits;
 }

@@ -29,10 +29,18 @@ static void pass_full(void *opaque, struct disk *disk, int error)
     upper->full(upper->full_opaque, upper, error);
 }
 
+static void pass_failed(void *opaque, struct disk *disk, int error)
+{
+    struct disk *upper = opaque;
+    (void)disk;
+    disk_tell_failed(upper, error);
+}
+
 void disk_lay_under(struct disk *lower, struct disk *upper)
 {
     disk_attach(lower, upper->lock, upper->loop);
     disk_set_full(lower, upper->full ? pass_full : NULL, upper);
+    disk_set_failed(lower, upper->failed ? pass_failed : NULL, upper);
     disk_set_batch(lower, upper->batch, upper->batch_opaque);
 }
 

@@ -73,6 +73,8 @@ struct disk {
     char *mark;     /* what an image calls its content, for those that lie on it; NULL: nothing */
     void (*full)(void *opaque, struct disk *disk, int error);
     void *full_opaque;
+    void (*failed)(void *opaque, struct disk *disk, int error); /* NULL: nobody */
+    void *failed_opaque;
     void (*batch)(void *opaque); /* disk_set_batch; NULL: nobody */
     void *batch_opaque;
     guint activity; /* requests so far, for the lamp; atomic */
@@ -157,6 +159,21 @@ static inline void disk_set_full(struct disk *disk,
 {
     disk->full = full;
     disk->full_opaque = opaque;
+}
+/* Who is told that the host failed a request for another reason; maybe with the owner's lock held.
+ * Before the first request. */
+static inline void disk_set_failed(struct disk *disk,
+                                   void (*failed)(void *opaque, struct disk *disk, int error),
+                                   void *opaque)
+{
+    disk->failed = failed;
+    disk->failed_opaque = opaque;
+}
+/* For kinds of disks. */
+static inline void disk_tell_failed(struct disk *disk, int error)
+{
+    if (disk->failed)
+        disk->failed(disk->failed_opaque, disk, error);
 }
 /* For disks that lie on others: the owner of `upper` is that of `lower` too, and is told what it is
  * told. Before the first request to `lower`, and once `upper` has its owner. */

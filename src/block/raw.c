@@ -200,6 +200,7 @@ static void flush_result(struct raw *raw, int result)
     if (result < 0 && !raw->flush_failed) {
         raw->flush_failed = flush_error(-result);
         log_warn(raw->worker.disk.name, "flush failed: %s", g_strerror(-result));
+        disk_tell_failed(&raw->worker.disk, -result);
     }
     struct disk_request *next, *request = end_flush(raw);
     for (; request; request = next) {

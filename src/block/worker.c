@@ -43,6 +43,7 @@ static void report(struct worker *worker, const struct disk_request *request, in
         log_warn(worker->disk.name,
                  "%s of %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT " failed: %s",
                  verbs[request->op], request->length, request->offset, g_strerror(error));
+    disk_tell_failed(&worker->disk, error);
 }
 
 static int carry_out(struct worker *worker, const struct disk_request *request)

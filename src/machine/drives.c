@@ -7,11 +7,14 @@
 
 #include <errno.h>
 
-void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, int), void *opaque)
+void drives_on_trouble(struct drives *drives, void (*full)(void *, struct disk *, int),
+                       void (*failed)(void *, struct disk *, int), void *opaque)
 {
     for (unsigned i = 0; i < drives->count; i++)
-        if (drives->drive[i].disk)
+        if (drives->drive[i].disk) {
             disk_set_full(drives->drive[i].disk, full, opaque);
+            disk_set_failed(drives->drive[i].disk, failed, opaque);
+        }
 }
 
 void drives_drain(struct drives *drives)

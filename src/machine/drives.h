@@ -31,7 +31,8 @@ struct drives {
     atomic_uint ejected; /* by the guest: a bit for each drive; any thread */
 };
 
-void drives_on_full(struct drives *drives, void (*full)(void *, struct disk *, int), void *opaque);
+void drives_on_trouble(struct drives *drives, void (*full)(void *, struct disk *, int),
+                       void (*failed)(void *, struct disk *, int), void *opaque);
 /* A write that waits for space on the host's disk, now or in a moment, is given up: nobody would
  * answer it while this thread waits here. The guest was never told that it is done. */
 void drives_drain(struct drives *drives);

@@ -42,6 +42,7 @@ enum mail {
     MAIL_DISK_FULL = 1 << 5,
     MAIL_EJECTED = 1 << 6,
     MAIL_SUSPEND = 1 << 7,
+    MAIL_DISK_ERROR = 1 << 8,
     /* What the guest asked for, and waits for without another step. */
     MAIL_WISHES = MAIL_RESET | MAIL_POWER_OFF | MAIL_EXIT | MAIL_SUSPEND,
 };
@@ -69,6 +70,7 @@ struct machine {
     GMutex lock; /* protects what follows; a leaf */
     char *report;
     struct disk *full;
+    char *disk_error; /* the last one, not told yet */
     struct log_limit log;
 };
 
@@ -217,6 +219,16 @@ static void disk_is_full(void *opaque, struct disk *disk, int error)
     post(m, MAIL_DISK_FULL);
 }
 
+static void disk_has_failed(void *opaque, struct disk *disk, int error)
+{
+    struct machine *m = opaque;
+    g_mutex_lock(&m->lock);
+    g_free(m->disk_error);
+    m->disk_error = g_strdup_printf("%s: %s", disk->name, g_strerror(error));
+    g_mutex_unlock(&m->lock);
+    post(m, MAIL_DISK_ERROR);
+}
+
 /* --- making --------------------------------------------------------------------------------- */
 
 static bool make_vm(struct machine *m, GError **error)
@@ -304,7 +316,7 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
         return NULL;
     if (files->kernel && !vcpus_enter(m->vcpus, &entry, error))
         return NULL;
-    drives_on_full(files->drives, disk_is_full, m);
+    drives_on_trouble(files->drives, disk_is_full, disk_has_failed, m);
     g_unix_fd_add(m->wake, G_IO_IN, read_mail, m);
     return m;
 }
@@ -391,7 +403,7 @@ static void crash(struct machine *m, const char *why, const char *report)
     set_state(m, STATE_CRASHED, why);
 }
 
-void machine_reset(struct machine *m)
+static void reset(struct machine *m, const char *by)
 {
     if (m->state == STATE_OFF)
         return;
@@ -412,11 +424,16 @@ void machine_reset(struct machine *m)
     m->full = NULL;
     g_clear_pointer(&m->report, g_free);
     g_mutex_unlock(&m->lock);
-    tell(m, "reset", "");
+    tell(m, "reset", by);
     if (ok)
         go(m);
     else
         crash(m, "its kernel cannot be started again", error->message);
+}
+
+void machine_reset(struct machine *m)
+{
+    reset(m, "");
 }
 
 void machine_press_power(struct machine *m)
@@ -425,6 +442,7 @@ void machine_press_power(struct machine *m)
     g_mutex_lock(&lpc->lock);
     lpc->class->power_button(lpc);
     g_mutex_unlock(&lpc->lock);
+    tell(m, "shutdown", "asked");
 }
 
 void machine_power_off(struct machine *m, int status)
@@ -463,6 +481,7 @@ bool machine_insert(struct machine *m, enum medium kind, struct disk *disk, GErr
         return hv_fail(error, HV_WRONG_STATE, "%s does not fit into the drive (%s)", disk->name,
                        floppy_drive_name(drive->floppy));
     disk_set_full(disk, disk_is_full, m);
+    disk_set_failed(disk, disk_has_failed, m);
     drives_change_medium(m->files.drives, drive, disk, m->files.images);
     tell(m, "insert", disk->name);
     return true;
@@ -485,6 +504,8 @@ bool machine_set_cable(struct machine *m, bool in, GError **error)
         device_unlock(dev);
         found = true;
     }
+    if (found)
+        tell(m, "net", in ? "on" : "off");
     return found || hv_fail(error, HV_WRONG_STATE, "it has no network card");
 }
 
@@ -516,6 +537,15 @@ static void host_disk_full(struct machine *m)
         set_state(m, STATE_DISK_FULL, why);
 }
 
+static void host_disk_failed(struct machine *m)
+{
+    g_mutex_lock(&m->lock);
+    g_autofree char *text = g_steal_pointer(&m->disk_error);
+    g_mutex_unlock(&m->lock);
+    if (text)
+        tell(m, "disk-error", text);
+}
+
 static gboolean read_mail(int fd, GIOCondition condition, void *data)
 {
     struct machine *m = data;
@@ -531,7 +561,11 @@ static gboolean read_mail(int fd, GIOCondition condition, void *data)
         mail &= ~(unsigned)MAIL_WISHES;
     }
     if (m->state == STATE_CRASHED) /* the last steps of other vCPUs: nothing goes on after it */
-        mail &= MAIL_EXIT | MAIL_POWER_OFF | MAIL_EJECTED;
+        mail &= MAIL_EXIT | MAIL_POWER_OFF | MAIL_EJECTED | MAIL_DISK_ERROR;
+    if (mail & MAIL_DISK_ERROR)
+        host_disk_failed(m);
+    if (mail & (MAIL_EXIT | MAIL_POWER_OFF))
+        tell(m, "shutdown", "by the guest");
     if (mail & MAIL_EXIT)
         machine_power_off(m, (int)atomic_load(&m->exit_value));
     else if (mail & MAIL_POWER_OFF)
@@ -539,12 +573,14 @@ static gboolean read_mail(int fd, GIOCondition condition, void *data)
     else if (mail & MAIL_CRASHED)
         crash(m, "the guest crashed", m->report);
     else if (mail & MAIL_RESET)
-        machine_reset(m);
+        reset(m, "by the guest");
     else if (mail & MAIL_SUSPEND)
         go(m); /* S3 is not offered in the DSDT: it wakes at once */
-    if (mail & MAIL_PANIC && m->state == STATE_RUNNING)
+    if (mail & MAIL_PANIC && m->state == STATE_RUNNING) {
+        tell(m, "panic", "");
         crash(m, "the guest crashed: it says so itself (pvpanic)",
               "the guest crashed: it says so itself (pvpanic)");
+    }
     if (mail & MAIL_EJECTED)
         guest_ejected(m);
     if (mail & MAIL_DISK_FULL)

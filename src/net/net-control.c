@@ -18,6 +18,7 @@ enum { RPC_PARSE = -32700, RPC_INVALID = -32600, RPC_NO_METHOD = -32601 };
 struct client {
     int fd;   /* -1: free */
     guint at; /* in the array of poll */
+    bool events;
     size_t length;
     char in[REQUEST_MAX];
 };
@@ -53,9 +54,11 @@ static json_t *list_ports(const struct ports *ports)
     return list;
 }
 
-static json_t *method_info(struct net_view *view, const json_t *params, GError **error)
+static json_t *method_info(struct net_control *control, struct client *c, const json_t *params,
+                           GError **error)
 {
-    (void)params, (void)error;
+    const struct net_view *view = control->view;
+    (void)c, (void)params, (void)error;
     return json_pack("{s:i, s:b, s:o, s:i, s:I, s:I, s:I, s:I}", "pid", (int)getpid(), "restrict",
                      view->restricted, "ports", list_ports(view->ports), "connections",
                      (int)slirp_net_sockets(view->net), "received", (json_int_t)view->received,
@@ -71,9 +74,44 @@ static const char *rule_of(const json_t *params, GError **error)
     return text;
 }
 
-static json_t *method_publish(struct net_view *view, const json_t *params, GError **error)
+static void drop(struct client *c)
 {
+    close(c->fd);
+    c->fd = -1;
+}
+
+/* Takes over the reference. What is told is small: a client whose socket is full does not read. */
+static bool tell(struct client *c, json_t *json)
+{
+    g_autofree char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (!text)
+        return true;
+    g_autofree char *line = g_strconcat(text, "\n", NULL);
+    ssize_t length = (ssize_t)strlen(line);
+    return send(c->fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) == length;
+}
+
+/* To all that asked for events; who asked for the change hears of it before the answer. */
+static void tell_port(struct net_control *control, const struct port *port, bool published)
+{
+    char text[PORT_TEXT];
+    port_format(port, text);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        struct client *c = &control->clients[i];
+        if (c->fd >= 0 && c->events &&
+            !tell(c, json_pack("{s:s, s:s, s:{s:s, s:b}}", "jsonrpc", "2.0", "method", "port",
+                               "params", "port", text, "published", published)))
+            drop(c);
+    }
+}
+
+static json_t *method_publish(struct net_control *control, struct client *c, const json_t *params,
+                              GError **error)
+{
+    struct net_view *view = control->view;
     struct port port;
+    (void)c;
     struct ports with = *view->ports;
     const char *text = rule_of(params, error);
     if (!text || !port_parse(text, &port, error))
@@ -86,24 +124,39 @@ static json_t *method_publish(struct net_view *view, const json_t *params, GErro
         return NULL;
     *view->ports = with;
     ports_save(view->ports, view->ports_fd);
+    tell_port(control, &port, true);
     return json_object();
 }
 
-static json_t *method_unpublish(struct net_view *view, const json_t *params, GError **error)
+static json_t *method_unpublish(struct net_control *control, struct client *c, const json_t *params,
+                                GError **error)
 {
+    struct net_view *view = control->view;
     struct port port;
+    (void)c;
     const char *text = rule_of(params, error);
     if (!text || !ports_remove(view->ports, text, &port, error))
         return NULL;
     slirp_net_close(view->net, &port);
     ports_save(view->ports, view->ports_fd);
+    tell_port(control, &port, false);
     return json_object();
+}
+
+static json_t *method_events(struct net_control *control, struct client *c, const json_t *params,
+                             GError **error)
+{
+    (void)params, (void)error;
+    c->events = true;
+    return json_pack("{s:o}", "ports", list_ports(control->view->ports));
 }
 
 static const struct {
     const char *name;
-    json_t *(*run)(struct net_view *view, const json_t *params, GError **error);
+    json_t *(*run)(struct net_control *control, struct client *c, const json_t *params,
+                   GError **error);
 } methods[] = {
+    { "events", method_events },
     { "info", method_info },
     { "publish", method_publish },
     { "unpublish", method_unpublish },
@@ -117,13 +170,14 @@ static json_t *failure(json_t *id, int code, const char *message)
                      "message", message);
 }
 
-static json_t *run(struct net_control *control, const char *name, const json_t *params, json_t *id)
+static json_t *run(struct net_control *control, struct client *c, const char *name,
+                   const json_t *params, json_t *id)
 {
     g_autoptr(GError) error = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
         if (strcmp(methods[i].name, name))
             continue;
-        json_t *result = methods[i].run(control->view, params, &error);
+        json_t *result = methods[i].run(control, c, params, &error);
         if (result)
             return json_pack("{s:s, s:O, s:o}", "jsonrpc", "2.0", "id", id, "result", result);
         return failure(id, hv_exit_status(error), error->message);
@@ -132,7 +186,8 @@ static json_t *run(struct net_control *control, const char *name, const json_t *
 }
 
 /* The answer to a line; NULL when it wants none (JSON-RPC 2.0 section 4.1). */
-static json_t *answer(struct net_control *control, const char *line, size_t length)
+static json_t *answer(struct net_control *control, struct client *c, const char *line,
+                      size_t length)
 {
     json_t *request = json_loadb(line, length, JSON_REJECT_DUPLICATES, NULL), *reply;
     json_t *id = json_object_get(request, "id");
@@ -142,29 +197,11 @@ static json_t *answer(struct net_control *control, const char *line, size_t leng
     else if (!name)
         reply = failure(id ? id : json_null(), RPC_INVALID, "\"method\": a string is wanted");
     else
-        reply = run(control, name, json_object_get(request, "params"), id ? id : json_null());
+        reply = run(control, c, name, json_object_get(request, "params"), id ? id : json_null());
     if (request && name && !id)
         g_clear_pointer(&reply, json_decref);
     json_decref(request);
     return reply;
-}
-
-static void drop(struct client *c)
-{
-    close(c->fd);
-    c->fd = -1;
-}
-
-/* Takes over the reference. Answers are small: a client whose socket is full does not read. */
-static bool tell(struct client *c, json_t *reply)
-{
-    g_autofree char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
-    json_decref(reply);
-    if (!text)
-        return true;
-    g_autofree char *line = g_strconcat(text, "\n", NULL);
-    ssize_t length = (ssize_t)strlen(line);
-    return send(c->fd, line, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) == length;
 }
 
 static void read_client(struct net_control *control, struct client *c)
@@ -180,7 +217,12 @@ static void read_client(struct net_control *control, struct client *c)
     char *end;
     while ((end = memchr(c->in, '\n', c->length))) {
         size_t length = (size_t)(end - c->in);
-        if (!tell(c, answer(control, c->in, length))) {
+        json_t *reply = answer(control, c, c->in, length);
+        if (c->fd < 0) { /* an event of its own was too much for it */
+            json_decref(reply);
+            return;
+        }
+        if (!tell(c, reply)) {
             drop(c);
             return;
         }
@@ -203,6 +245,7 @@ static void greet(struct net_control *control)
         if (c->fd < 0) {
             c->fd = fd;
             c->length = 0;
+            c->events = false;
             c->at = G_MAXUINT;
             return;
         }

@@ -1,6 +1,6 @@
 /* The control socket of hv-net: newline-delimited JSON-RPC 2.0 as that of the machine
- * (man/hv-control.7), with the methods info, publish and unpublish. One thread, that of hv-net's
- * loop; a client that does not read is dropped. */
+ * (man/hv-control.7), with the methods events, info, publish and unpublish. One thread, that of
+ * hv-net's loop; a client that does not read is dropped. */
 #pragma once
 #include "net/outbox.h"
 #include "net/ports.h"

@@ -12,6 +12,11 @@ enum { POINTER_RANGE = 32767 };
 
 enum lamp { LAMP_SCROLL = 1, LAMP_NUM = 2, LAMP_CAPS = 4 };
 
+enum key_loss {
+    KEYS_LOST = 1,      /* some were thrown away that the guest had not taken */
+    KEYS_FORGOTTEN = 2, /* the guest started anew: it does not know any more what is held down */
+};
+
 struct device;
 struct input_class {
     /* False when the device cannot take it now (its queue is full): offer it again after
@@ -26,8 +31,12 @@ struct input_class {
     bool (*active)(struct device *dev);
     /* The keyboard's lamps, of enum lamp. */
     unsigned (*lamps)(struct device *dev);
-    /* Has the guest taken every key given so far? (hv send paces by this.) NULL: nobody knows. */
+    /* Has the guest taken every key given so far, and does it want more? (Text is paced by this.)
+     * NULL: nobody knows. `silent`: nobody tells either when that changes. */
     bool (*idle)(struct device *dev);
+    bool silent;
+    /* What has happened to keys since this was asked last, of enum key_loss. Optional. */
+    unsigned (*lost)(struct device *dev);
 };
 
 /* The giving side: told when the guest takes keys or sets lamps. */

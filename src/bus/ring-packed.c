@@ -70,6 +70,12 @@ static bool pending(const struct virtqueue *queue)
                         queue->next_avail);
 }
 
+static bool ahead(const struct virtqueue *queue, unsigned count)
+{
+    uint16_t at = advance(queue, queue->next_avail, count - 1);
+    return is_available(ring_load(entry(queue, at) + DESCRIPTOR_FLAGS), at);
+}
+
 static const char *take_table(struct virtqueue *queue, struct chain *chain,
                               const struct ring_descriptor *d)
 {
@@ -169,5 +175,5 @@ static uint16_t position(const struct virtqueue *queue)
     return retreat(queue, queue->next_avail, queue->in_flight_descriptors);
 }
 
-const struct ring_ops ring_packed = { enable, pending, take,   put_back,
+const struct ring_ops ring_packed = { enable, pending, ahead,  take,    put_back,
                                       give,   publish, notify, position };

@@ -45,6 +45,11 @@ static bool pending(const struct virtqueue *queue)
            ring_load(queue->driver + AVAIL_INDEX) != queue->next_avail;
 }
 
+static bool ahead(const struct virtqueue *queue, unsigned count)
+{
+    return (uint16_t)(ring_load(queue->driver + AVAIL_INDEX) - queue->next_avail) >= count;
+}
+
 /* What is wrong with an indirect descriptor and its table (section 2.7.5.3)? */
 static const char *table_fault(const struct virtqueue *queue, struct ring_descriptor d)
 {
@@ -148,5 +153,5 @@ static uint16_t position(const struct virtqueue *queue)
     return (uint16_t)(queue->next_avail - queue->in_flight);
 }
 
-const struct ring_ops ring_split = { enable, pending, take,   put_back,
+const struct ring_ops ring_split = { enable, pending, ahead,  take,    put_back,
                                      give,   publish, notify, position };

@@ -22,6 +22,7 @@ struct ring_setup {
 struct ring_ops {
     const char *(*enable)(struct virtqueue *queue, const struct ring_setup *setup);
     bool (*pending)(const struct virtqueue *queue);
+    bool (*ahead)(const struct virtqueue *queue, unsigned count);
     const char *(*take)(struct virtqueue *queue, struct chain *chain);
     void (*put_back)(struct virtqueue *queue, const struct chain *chain);
     void (*give)(struct virtqueue *queue, const struct chain *chain, uint32_t written);

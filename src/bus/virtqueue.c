@@ -197,6 +197,11 @@ bool virtqueue_pending(const struct virtqueue *queue)
     return queue->active && queue->ops->pending(queue);
 }
 
+bool virtqueue_ahead(const struct virtqueue *queue, unsigned count)
+{
+    return !count || (queue->active && count <= queue->size && queue->ops->ahead(queue, count));
+}
+
 void virtqueue_unpop(struct chain *chain)
 {
     struct virtqueue *queue = chain->queue;

@@ -81,6 +81,8 @@ bool chain_in_address(const struct chain *chain, unsigned segment, gpa *at);
 struct chain *virtqueue_pop(struct virtqueue *queue);
 /* Is there one? Cheap. */
 bool virtqueue_pending(const struct virtqueue *queue);
+/* Are there so many, each in one descriptor? They are not looked at. */
+bool virtqueue_ahead(const struct virtqueue *queue, unsigned count);
 /* Puts back the chain that was popped last, as if it had not been. */
 void virtqueue_unpop(struct chain *chain);
 /* The answer: `written` bytes of `in` are filled. The driver sees it after virtqueue_flush. */

@@ -13,6 +13,7 @@
 #include "cli/network.h"
 #include "cli/terminal.h"
 #include "cli/url.h"
+#include "keys/layout.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,7 @@ struct launch {
     unsigned count;
     json_t *files;   /* name -> index into fds */
     json_t *disks;   /* for hv-vmm */
+    json_t *keys;    /* what types which character; NULL: US */
     GString *images; /* what the file "images" holds */
     struct terminal *terminal;
     struct network network;
@@ -446,6 +448,16 @@ static bool write_images(struct launch *launch, GError **error)
     return true;
 }
 
+/* hv-vmm has its own idea of a US keyboard, which costs no time. */
+static bool open_layout(struct launch *launch, GError **error)
+{
+    const char *name = launch->config->layout;
+    g_autoptr(key_map) map = name ? layout_open(name, error) : NULL;
+    if (map && strcmp(name, "us"))
+        launch->keys = key_map_to_json(map);
+    return map || !name;
+}
+
 struct launch *launch_prepare(struct config *config, GError **error)
 {
     struct launch *launch = g_new0(struct launch, 1);
@@ -455,7 +467,7 @@ struct launch *launch_prepare(struct config *config, GError **error)
     launch->images = g_string_new(NULL);
     launch->network = (struct network){ .frames = -1, .capture = -1, .ready = -1 };
     open_log(launch);
-    bool ok = open_kvm(launch, error) &&
+    bool ok = open_kvm(launch, error) && open_layout(launch, error) &&
               (config->kernel ? open_kernel(launch, error)
                               : open_firmware(launch, error) && open_nic_rom(launch, error)) &&
               claim_name(launch, error) && open_drives(launch, error) &&
@@ -478,8 +490,8 @@ struct launch *launch_prepare(struct config *config, GError **error)
 static bool send_description(struct launch *launch, int socket, GError **error)
 {
     json_object_set(launch->files, "disks", launch->disks);
-    json_t *json =
-        json_pack("{s:o, s:O}", "config", config_to_json(launch->config), "files", launch->files);
+    json_t *json = json_pack("{s:o, s:O, s:O*}", "config", config_to_json(launch->config), "files",
+                             launch->files, "keys", launch->keys);
     g_autofree char *text = json_dumps(json, JSON_COMPACT);
     json_decref(json);
     return fds_send(socket, text, strlen(text), launch->fds, launch->count, error);
@@ -541,6 +553,7 @@ void launch_free(struct launch *launch)
     fds_close(launch->fds, launch->count);
     json_decref(launch->files);
     json_decref(launch->disks);
+    json_decref(launch->keys);
     g_string_free(launch->images, true);
     g_free(launch->root);
     g_free(launch->dir);

@@ -1,4 +1,4 @@
-/* The small verbs for machines that run: list, info, stop, send, set, eject, open; and devices. */
+/* The small verbs for machines that run: list, info, stop, set, eject, open; and devices. */
 #include "base/error.h"
 #include "block/chain.h"
 #include "block/format.h"
@@ -309,51 +309,6 @@ int verb_stop(int argc, char **argv)
                       : resume ? "resume"
                                : "shutdown";
     return call(name, "stop", json_pack("{s:s}", "how", how), false);
-}
-
-/* hv send: backslash escapes of the text, as printf has them. */
-static int send_text(const char *name, const char *text)
-{
-    g_autofree char *plain = g_strcompress(text);
-    GError *error = NULL;
-    struct client *client = client_open(name, &error);
-    if (!client)
-        return cli_fail(error);
-    json_t *result = client_call(client, "send.text", json_pack("{s:s}", "text", plain), &error);
-    client_close(client);
-    if (!result)
-        return cli_fail(error);
-    json_int_t left_out = json_integer_value(json_object_get(result, "left_out"));
-    json_decref(result);
-    if (left_out)
-        fprintf(
-            stderr,
-            "hv: %lld characters were left out: they are on no key of a US keyboard, or too many "
-            "wait to be typed\n",
-            left_out);
-    return left_out ? HV_FAILED : HV_OK;
-}
-
-static int send_keys(const char *name, const char *chord)
-{
-    g_auto(GStrv) words = g_strsplit(chord, "+", -1);
-    json_t *keys = json_array();
-    for (char **word = words; *word; word++)
-        json_array_append_new(keys, json_string(*word));
-    return call(name, "send.key", json_pack("{s:o}", "keys", keys), false);
-}
-
-int verb_send(int argc, char **argv)
-{
-    int left = cli_flags("send", argc, argv, no_flags);
-    if (left < 0)
-        return left == -2 ? HV_OK : HV_USAGE;
-    /* hv send [NAME] key|text WHAT */
-    const char *name = left == 3 ? argv[0] : NULL;
-    char **what = argv + (left == 3);
-    if (left < 2 || left > 3 || (strcmp(what[0], "key") && strcmp(what[0], "text")))
-        return cli_usage("send", "key or text, and what to send, are wanted");
-    return !strcmp(what[0], "key") ? send_keys(name, what[1]) : send_text(name, what[1]);
 }
 
 int verb_open(int argc, char **argv)

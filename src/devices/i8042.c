@@ -39,6 +39,7 @@ enum {
     OUTPUT_AUX_IRQ = 0x20,
     OUTPUT_IDLE = 0xc0,
 };
+enum { KEYBOARD_RESET = 0xff }; /* a command of the keyboard */
 enum { INPUT_PORT = 0xa0 }; /* not inhibited, no manufacturing jumper */
 /* Commands with an operand, by the write to 0x60 that follows. */
 enum {
@@ -76,6 +77,7 @@ struct i8042 {
     struct irq *keyboard_irq, *mouse_irq;
     struct input_source *input;
     bool refused; /* the source was told that there is no room */
+    uint8_t lost; /* enum key_loss */
 };
 
 #define SAVED_ONE(T, m, fields_)                                                                   \
@@ -191,7 +193,15 @@ static void timer_due(void *owner)
 static bool idle(struct device *dev)
 {
     const struct i8042_regs *r = &i8042_of(dev)->regs;
-    return !r->keyboard.codes.count && !(r->full && r->source == FROM_KEYBOARD && r->event);
+    return r->keyboard.scanning && !r->keyboard.codes.count &&
+           !(r->full && r->source == FROM_KEYBOARD && r->event);
+}
+
+static unsigned lost(struct device *dev)
+{
+    unsigned loss = i8042_of(dev)->lost;
+    i8042_of(dev)->lost = 0;
+    return loss;
 }
 
 /* --- ports ---------------------------------------------------------------------------------- */
@@ -250,10 +260,14 @@ static void keyboard_write(struct i8042 *i8042, uint8_t byte)
 {
     struct i8042_regs *r = &i8042->regs;
     uint8_t before = r->keyboard.lamps;
-    bool busy = !idle(&i8042->dev);
+    bool busy = !idle(&i8042->dev), codes = r->keyboard.codes.count;
     r->released = false;
     r->ram[0] &= (uint8_t)~CONFIG_KEYBOARD_OFF; /* sending turns the port on */
     ps2_keyboard_write(&r->keyboard, byte);
+    if (codes && !r->keyboard.codes.count)
+        i8042->lost |= KEYS_LOST;
+    if (byte == KEYBOARD_RESET)
+        i8042->lost |= KEYS_FORGOTTEN;
     if (before != r->keyboard.lamps || i8042->refused || (busy && idle(&i8042->dev))) {
         i8042->refused = false;
         input_changed(i8042->input);
@@ -393,6 +407,7 @@ static void reset(struct device *dev)
     ps2_keyboard_reset(&i8042->regs.keyboard);
     ps2_mouse_reset(&i8042->regs.mouse);
     i8042->refused = false;
+    i8042->lost = 0;
     update(i8042);
     input_changed(i8042->input); /* the lamps are out, the queue is empty */
 }
@@ -438,5 +453,6 @@ const struct device_class i8042_class = {
             .pointer = pointer,
             .lamps = lamps,
             .idle = idle,
+            .lost = lost,
         },
 };

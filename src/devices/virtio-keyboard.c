@@ -20,6 +20,8 @@ struct virtio_keyboard {
     struct device dev;
     struct keyboard_regs regs;
     struct input_source *source;
+    unsigned full; /* buffers that the driver has given when it has taken all events */
+    uint8_t lost;  /* enum key_loss */
 };
 
 static const struct field keyboard_fields[] = {
@@ -137,6 +139,25 @@ static bool key(struct device *dev, uint8_t usage, bool down)
     return taken;
 }
 
+/* A driver gives the buffer of each event back when it has taken it. */
+static bool idle(struct device *dev)
+{
+    struct virtio_keyboard *keyboard = keyboard_of(dev);
+    const struct virtqueue *queue = virtio_queue(dev, INPUT_EVENTS);
+    if (keyboard->regs.open)
+        return false;
+    while (virtqueue_ahead(queue, keyboard->full + 1))
+        keyboard->full++;
+    return virtqueue_ahead(queue, keyboard->full);
+}
+
+static unsigned lost(struct device *dev)
+{
+    unsigned loss = keyboard_of(dev)->lost;
+    keyboard_of(dev)->lost = 0;
+    return loss;
+}
+
 static unsigned lamps(struct device *dev)
 {
     return keyboard_of(dev)->regs.lamps;
@@ -170,8 +191,14 @@ static bool serve(struct device *dev, unsigned index)
 
 static void stop(struct device *dev, uint32_t index)
 {
-    if (index == VIRTIO_ANY)
-        keyboard_of(dev)->regs = (struct keyboard_regs){ .lamps = 0 };
+    struct virtio_keyboard *keyboard = keyboard_of(dev);
+    if (index != VIRTIO_ANY)
+        return;
+    if (keyboard->full) /* it may have taken all; its ring says no more */
+        keyboard->lost |= KEYS_LOST | KEYS_FORGOTTEN;
+    keyboard->regs = (struct keyboard_regs){ .lamps = 0 };
+    keyboard->full = 0;
+    input_changed(keyboard->source);
 }
 
 static void reset(struct device *dev)
@@ -232,5 +259,13 @@ const struct device_class virtio_keyboard_class = {
         },
     .state = STATE(struct virtio_keyboard, regs, 1, keyboard_fields),
     .reset = reset,
-    .input = &(const struct input_class){ .key = key, .active = input_active, .lamps = lamps },
+    .input =
+        &(const struct input_class){
+            .key = key,
+            .active = input_active,
+            .lamps = lamps,
+            .idle = idle,
+            .silent = true,
+            .lost = lost,
+        },
 };

@@ -48,6 +48,8 @@ const struct setting config_settings[] = {
       "what leads there: that port, or a virtio console, hvc0, in its place (serial)" },
     { "device", 0, SETTING_LIST, AT(devices), "CLASS[,OPTION=VALUE]...",
       "one more device (repeatable; hv devices lists them)" },
+    { "layout", 0, SETTING_STRING, AT(layout), "NAME",
+      "the guest's keyboard layout, by which text is typed: de, fr, de(nodeadkeys) (us)" },
     { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },
     { "throwaway", 0, SETTING_BOOL, AT(throwaway), NULL, "writes to the disks vanish at the end" },
     { "trust-backing", 0, SETTING_BOOL, AT(trust_backing), NULL,

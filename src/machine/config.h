@@ -49,6 +49,7 @@ struct config {
     char *console;      /* what leads there: "serial" or "virtio" */
     GPtrArray *devices; /* char *: CLASS[,option=value]... */
     uint64_t cid;       /* of virtio-vsock; 0: from the name */
+    char *layout;       /* of the guest's keyboard, for text; NULL: us */
     char *trace;        /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */
 };
 

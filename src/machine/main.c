@@ -38,7 +38,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { DESCRIPTION_MAX = 65536, ROM_MAX = 16 << 20 };
+enum { DESCRIPTION_MAX = 131072, ROM_MAX = 16 << 20 };
 
 struct vmm {
     struct machine *machine;
@@ -397,6 +397,12 @@ static bool start(struct vmm *vmm, int socket, GError **error)
     if (!vmm->display)
         return false;
     struct typist *typist = typist_new(machine_board(vmm->machine), keyboard, vmm->machine);
+    const json_t *keys = json_object_get(description, "keys");
+    struct key_map *map = keys ? key_map_from_json(keys) : NULL;
+    if (keys && !map)
+        return hv_fail(error, HV_USAGE, "the machine's description: \"keys\" is wrong");
+    if (map)
+        typist_set_map(typist, map);
     inputs_set_source(machine_devices(vmm->machine), typist_source(typist));
     display_set_typist(vmm->display, typist);
     display_on_last_gone(vmm->display, last_viewer_gone, vmm);

@@ -1,10 +1,13 @@
 /* The typist: types keys and text on the machine's keyboard, no faster than the guest takes them.
  *
- * A queue of key strokes; the next goes in when the keyboard's queue has room, and for text when
- * the guest has read all that came before. Which keyboard that is, it asks before each turn; what
- * was pressed on one is released there. Any thread, with no device's lock held. */
+ * A queue of chords; of text and chords the next key goes in when the guest has taken the one
+ * before, and what the guest threw away untaken (it reset the keyboard) is typed again. A person's
+ * keys fill the keyboard's own queue. Which keyboard that is, it asks before each turn; what was
+ * pressed on one is released there. A Caps Lock whose lamp is on is turned off before text. Any
+ * thread, with no device's lock held. */
 #pragma once
 #include "bus/device.h"
+#include "keys/keys.h"
 
 struct typist;
 
@@ -12,22 +15,29 @@ struct typist;
  * device's lock held. */
 struct typist *typist_new(struct board *board, struct device *(*keyboard)(void *opaque),
                           void *opaque);
+void typist_free(struct typist *typist);
 /* What keyboards tell when the guest took something: their plug. */
 struct input_source *typist_source(struct typist *typist);
+/* The guest's layout, for text; takes it over. US without. Before the machine runs. */
+void typist_set_map(struct typist *typist, struct key_map *map);
+/* Told, on any thread, when the guest has taken the last of what was to be typed. Before the
+ * machine runs. */
+void typist_on_typed(struct typist *typist, void (*typed)(void *opaque), void *opaque);
 
 /* One key of a person at the keyboard: HID usage, down or up. */
 void typist_key(struct typist *typist, uint8_t usage, bool down);
-/* UTF-8 text of `length` bytes, typed on a US layout. Returns how many characters were left out:
- * that layout lacks them, or too much waits already. 64 KiB have room when nothing else waits. */
-unsigned typist_text(struct typist *typist, const char *text, size_t length);
-/* Keys pressed in order and released in reverse, as in ctrl+alt+del; at most TYPIST_CHORD. False
- * when too much waits already. */
-enum { TYPIST_CHORD = 8 };
-bool typist_chord(struct typist *typist, const uint8_t *usages, unsigned count);
-/* Is anything waiting to be typed? */
+/* Keys pressed in order and released in reverse, as in ctrl+alt+del. `hold`: down as long as a
+ * finger would hold them, for guests that look at the keyboard now and then. False when too much
+ * waits already. */
+bool typist_chord(struct typist *typist, const struct chord *chord, bool hold);
+/* UTF-8 text on the guest's layout. The rest of it has no room when taken < length. 64 KiB have
+ * room when nothing else waits. */
+struct typist_answer {
+    size_t taken;        /* bytes */
+    unsigned characters; /* in them */
+    unsigned left_out;   /* of these: the layout lacks them */
+    gunichar first;      /* of those */
+};
+struct typist_answer typist_text(struct typist *typist, const char *text, size_t length);
+/* Is there anything that the guest has not taken yet? */
 bool typist_busy(struct typist *typist);
-
-/* A key by its name ("ctrl", "f2", "del", "a"); 0 when there is none. */
-uint8_t typist_key_named(const char *name);
-/* The name nearest to a wrong one, for the message; NULL when none is near. */
-const char *typist_key_near(const char *name);

@@ -215,6 +215,7 @@ static void round_trip(void)
         { "cid", "77" },
         { "net", "user,restrict" },
         { "publish", "8080:80" },
+        { "layout", "de(nodeadkeys)" },
         { "trace", "ports" },
     };
     g_autoptr(settings) config = config_new();

@@ -989,7 +989,7 @@ int main(int argc, char **argv)
     rmdir(folder);
     close(listener);
     g_free(control);
-    g_free(typist);
+    typist_free(typist);
     config_free(fake.config);
     return status;
 }

@@ -2,6 +2,8 @@
  * a US keyboard (HUT 1.12 section 10). */
 #include "machine/typist.h"
 
+#include "rig/rig.h"
+
 #include <string.h>
 
 enum { SHIFT = 0xe1, CTRL = 0xe0, ALT = 0xe2, DEL = 0x4c, KEYS_MAX = 1 << 19 };
@@ -15,6 +17,8 @@ struct keyboard {
     unsigned taken, refused;
     bool down[256];
     uint16_t log[KEYS_MAX]; /* usage, and 0x100 for down */
+    unsigned lamps;
+    bool lost;
     struct input_source *source;
     struct board board;
 };
@@ -40,7 +44,22 @@ static bool is_idle(struct device *dev)
     return !((struct keyboard *)dev)->queued;
 }
 
-static const struct input_class input = { .key = take_key, .idle = is_idle };
+static unsigned has_lost(struct device *dev)
+{
+    struct keyboard *k = (struct keyboard *)dev;
+    unsigned lost = k->lost ? KEYS_LOST : 0;
+    k->lost = false;
+    return lost;
+}
+
+static unsigned lit(struct device *dev)
+{
+    return ((struct keyboard *)dev)->lamps;
+}
+
+static const struct input_class input = {
+    .key = take_key, .idle = is_idle, .lost = has_lost, .lamps = lit
+};
 static const struct device_class class = { .name = "fake-keyboard", .input = &input };
 
 static struct device *the_keyboard(void *opaque)
@@ -63,9 +82,19 @@ static struct keyboard *keyboard_new(unsigned room, struct typist **typist)
 
 static void keyboard_free(struct keyboard *k, struct typist *typist)
 {
-    g_free(typist);
+    typist_free(typist);
     clock_free(k->board.clock);
     g_free(k);
+}
+
+/* How many characters of the text are not typed, for whatever reason. */
+static unsigned text(struct typist *t, const char *what, size_t length)
+{
+    struct typist_answer answer = typist_text(t, what, length);
+    unsigned rest = 0;
+    for (size_t i = answer.taken; i < length; i++)
+        rest += (what[i] & 0xc0) != 0x80;
+    return answer.left_out + rest;
 }
 
 /* The guest reads up to `count` keys. */
@@ -100,7 +129,7 @@ static void text_to_strokes(void)
 {
     struct typist *t;
     struct keyboard *k = keyboard_new(100, &t);
-    g_assert_cmpuint(typist_text(t, "a1\nA~", 5), ==, 0);
+    g_assert_cmpuint(text(t, "a1\nA~", 5), ==, 0);
     guest_reads_all(k, t);
     const uint16_t wanted[] = {
         0x104, 0x04, 0x11e, 0x1e,          0x128, 0x28, 0x100 | SHIFT,
@@ -117,7 +146,7 @@ static void every_character(void)
     for (char c = ' '; c <= '~'; c++) {
         struct typist *t;
         struct keyboard *k = keyboard_new(100, &t);
-        g_assert_cmpuint(typist_text(t, &c, 1), ==, 0);
+        g_assert_cmpuint(text(t, &c, 1), ==, 0);
         guest_reads_all(k, t);
         bool shift = k->log[0] == (0x100 | SHIFT);
         g_assert_cmpuint(k->taken, ==, shift ? 4 : 2);
@@ -134,8 +163,8 @@ static void left_out(void)
 {
     struct typist *t;
     struct keyboard *k = keyboard_new(100, &t);
-    const char text[] = "x\xc3\xa4\xe2\x82\xac\0y\r"; /* ä and € are one character each, and NUL */
-    g_assert_cmpuint(typist_text(t, text, sizeof text - 1), ==, 3);
+    const char odd[] = "x\xc3\xa4\xe2\x82\xac\0y\r"; /* ä and € are one character each, and NUL */
+    g_assert_cmpuint(text(t, odd, sizeof odd - 1), ==, 3);
     guest_reads_all(k, t);
     const uint16_t wanted[] = { 0x11b, 0x1b, 0x11c, 0x1c, 0x128, 0x28 };
     expect(k, wanted, G_N_ELEMENTS(wanted));
@@ -146,8 +175,7 @@ static void chord(void)
 {
     struct typist *t;
     struct keyboard *k = keyboard_new(100, &t);
-    const uint8_t keys[] = { CTRL, ALT, DEL };
-    typist_chord(t, keys, 3);
+    typist_chord(t, &(struct chord){ { CTRL, ALT, DEL } }, true);
     for (unsigned i = 0; i < 10; i++)
         guest_reads(k, 1);
     g_assert_cmpuint(k->taken, ==, 3); /* down as long as a finger would hold them */
@@ -156,7 +184,7 @@ static void chord(void)
     guest_reads_all(k, t);
     const uint16_t wanted[] = { 0x100 | CTRL, 0x100 | ALT, 0x100 | DEL, DEL, ALT, CTRL };
     expect(k, wanted, G_N_ELEMENTS(wanted));
-    typist_chord(t, keys, 0);
+    typist_chord(t, &(struct chord){ { 0 } }, true);
     g_assert_false(typist_busy(t));
     keyboard_free(k, t);
 }
@@ -177,7 +205,7 @@ static void bios_queue(void)
                                  guest_ram_host(k->board.guest, GPA(0), MIB), 0));
     clock_advance(k->board.clock, NS_PER_SECOND, 0);
     bios_set(k, 0x1e, 0x1e);
-    typist_text(t, "abc", 3);
+    text(t, "abc", 3);
     guest_reads(k, 1);
     bios_set(k, 0x1e, 0x20); /* the BIOS has the a */
     guest_reads(k, 2);
@@ -217,13 +245,13 @@ static void names(void)
         { "-", 0x2d },      { "altgr", 0xe6 }, { "up", 0x52 },
     };
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
-        g_assert_cmphex(typist_key_named(known[i].name), ==, known[i].usage);
+        g_assert_cmphex(key_named(known[i].name), ==, known[i].usage);
     static const char *const unknown[] = { "", "ctlr", "f13", "!", "ab", "\xc3\xa4", "ctrl " };
     for (size_t i = 0; i < G_N_ELEMENTS(unknown); i++)
-        g_assert_cmphex(typist_key_named(unknown[i]), ==, 0);
-    g_assert_cmpstr(typist_key_near("ctlr"), ==, "ctrl");
-    g_assert_cmpstr(typist_key_near("pagedwon"), ==, "pagedown");
-    g_assert_null(typist_key_near("zzzzzz"));
+        g_assert_cmphex(key_named(unknown[i]), ==, 0);
+    g_assert_cmpstr(key_near("ctlr"), ==, "ctrl");
+    g_assert_cmpstr(key_near("pagedwon"), ==, "pagedown");
+    g_assert_null(key_near("zzzzzz"));
 }
 
 /* --- how fast -------------------------------------------------------------------------------- */
@@ -233,7 +261,7 @@ static void text_is_paced(void)
 {
     struct typist *t;
     struct keyboard *k = keyboard_new(16, &t);
-    typist_text(t, "hello", 5);
+    text(t, "hello", 5);
     g_assert_cmpuint(k->taken, ==, 1);
     for (unsigned i = 1; i < 10; i++) {
         g_assert_true(typist_busy(t));
@@ -241,8 +269,9 @@ static void text_is_paced(void)
         guest_reads(k, 1);
         g_assert_cmpuint(k->taken, ==, i + 1);
     }
-    g_assert_false(typist_busy(t));
+    g_assert_true(typist_busy(t)); /* the last one is not taken yet */
     guest_reads(k, 1);
+    g_assert_false(typist_busy(t));
     g_assert_cmpuint(k->taken, ==, 10);
     g_assert_cmpuint(k->refused, ==, 0);
     keyboard_free(k, t);
@@ -271,7 +300,7 @@ static void deaf_guest(void)
 {
     struct typist *t;
     struct keyboard *k = keyboard_new(0, &t);
-    typist_text(t, "abc", 3);
+    text(t, "abc", 3);
     typist_key(t, 4, true);
     g_assert_cmpuint(k->taken, ==, 0);
     g_assert_cmpuint(k->refused, ==, 2); /* once for each caller */
@@ -296,8 +325,8 @@ static void long_text(void)
     enum { LENGTH = 64 * 1024 };
     struct typist *t;
     struct keyboard *k = keyboard_new(1, &t);
-    g_autofree char *text = g_strnfill(LENGTH, 'A');
-    g_assert_cmpuint(typist_text(t, text, LENGTH), ==, 0);
+    g_autofree char *long_one = g_strnfill(LENGTH, 'A');
+    g_assert_cmpuint(text(t, long_one, LENGTH), ==, 0);
     guest_reads_all(k, t);
     g_assert_cmpuint(k->taken, ==, 4 * LENGTH);
     nothing_stays_down(k);
@@ -311,16 +340,15 @@ static void too_much_text(void)
     enum { LENGTH = 30000 };
     struct typist *t;
     struct keyboard *k = keyboard_new(0, &t);
-    g_autofree char *text = g_strnfill(LENGTH, 'a');
+    g_autofree char *long_one = g_strnfill(LENGTH, 'a');
     unsigned lost = 0;
     for (unsigned i = 0; i < LENGTH; i += 7)
-        text[i] = 'A'; /* two lengths, so that the room ends inside one of them */
+        long_one[i] = 'A'; /* two lengths, so that the room ends inside one of them */
     for (unsigned i = 0; i < 6; i++)
-        lost += typist_text(t, text, LENGTH);
+        lost += text(t, long_one, LENGTH);
     g_assert_cmpuint(lost, >, 0);
-    const uint8_t keys[] = { CTRL, ALT, DEL };
     for (unsigned i = 0; i < 100; i++)
-        typist_chord(t, keys, 3);
+        typist_chord(t, &(struct chord){ { CTRL, ALT, DEL } }, true);
     k->room = 1;
     guest_reads_all(k, t);
     nothing_stays_down(k);
@@ -336,9 +364,9 @@ static void release_has_room(void)
 {
     struct typist *t;
     struct keyboard *k = keyboard_new(0, &t);
-    g_autofree char *text = g_strnfill(1 << 20, 'a');
+    g_autofree char *long_one = g_strnfill(1 << 20, 'a');
     typist_key(t, 0x1d, true);
-    typist_text(t, text, 1 << 20);
+    text(t, long_one, 1 << 20);
     for (unsigned i = 0; i < 1000; i++)
         typist_key(t, 0x1b, true); /* dropped, but for one perhaps */
     typist_key(t, 0x1b, false);
@@ -347,6 +375,206 @@ static void release_has_room(void)
     guest_reads_all(k, t);
     nothing_stays_down(k);
     keyboard_free(k, t);
+}
+
+/* --- what a guest throws away ---------------------------------------------------------------- */
+
+/* The guest resets the keyboard, with what it has not read. */
+static void guest_forgets(struct keyboard *k)
+{
+    g_mutex_lock(&k->dev.lock);
+    k->lost = k->queued > 0;
+    k->queued = 0;
+    input_changed(k->source);
+    g_mutex_unlock(&k->dev.lock);
+    clock_advance(k->board.clock, 0, 0);
+}
+
+/* A key that the guest threw away is typed again, with the Shift that it belongs to. */
+static void thrown_away(void)
+{
+    struct typist *t;
+    struct keyboard *k = keyboard_new(100, &t);
+    text(t, "A", 1);
+    guest_reads(k, 1); /* Shift */
+    guest_forgets(k);  /* A */
+    guest_reads(k, 1);
+    guest_reads(k, 1);
+    guest_forgets(k); /* the release of A */
+    guest_reads_all(k, t);
+    const uint16_t wanted[] = { 0x100 | SHIFT, 0x104, 0x100 | SHIFT, 0x104, 0x04, 0x04, SHIFT };
+    expect(k, wanted, G_N_ELEMENTS(wanted));
+    k->lost = true; /* what was lost before is no matter */
+    text(t, "a", 1);
+    guest_reads_all(k, t);
+    g_assert_cmpuint(k->taken, ==, G_N_ELEMENTS(wanted) + 2);
+    keyboard_free(k, t);
+}
+
+static unsigned times_typed;
+
+static void count_typed(void *opaque)
+{
+    (void)opaque;
+    times_typed++;
+}
+
+/* Told once for each text, when the guest has the last of it. A person's keys are no text. */
+static void told_when_typed(void)
+{
+    struct typist *t;
+    struct keyboard *k = keyboard_new(100, &t);
+    times_typed = 0;
+    typist_on_typed(t, count_typed, NULL);
+    text(t, "ab", 2);
+    for (unsigned i = 0; i < 3; i++)
+        guest_reads(k, 1);
+    g_assert_cmpuint(times_typed, ==, 0);
+    guest_reads(k, 1);
+    g_assert_cmpuint(times_typed, ==, 1);
+    typist_key(t, 0x04, true);
+    guest_reads_all(k, t);
+    g_assert_cmpuint(times_typed, ==, 1);
+    text(t, "a", 1);
+    typist_key(t, 0x04, true); /* behind it */
+    guest_reads_all(k, t);
+    g_assert_cmpuint(times_typed, ==, 2);
+    keyboard_free(k, t);
+}
+
+/* --- Caps Lock ------------------------------------------------------------------------------- */
+
+/* A lit Caps Lock is turned off before text, once the guest has put the lamp out. */
+static void caps_lock(void)
+{
+    enum { CAPS = 0x39 };
+    struct typist *t;
+    struct keyboard *k = keyboard_new(100, &t);
+    k->lamps = LAMP_CAPS;
+    text(t, "a", 1);
+    for (unsigned i = 0; i < 5; i++) {
+        clock_advance(k->board.clock, NS_PER_SECOND / 100, 0);
+        guest_reads(k, 1);
+    }
+    g_assert_cmpuint(k->taken, ==, 2); /* the lamp is still on */
+    k->lamps = 0;
+    clock_advance(k->board.clock, NS_PER_SECOND / 10, 0);
+    guest_reads_all(k, t);
+    const uint16_t wanted[] = { 0x100 | CAPS, CAPS, 0x104, 0x04 };
+    expect(k, wanted, G_N_ELEMENTS(wanted));
+
+    k->taken = 0; /* a guest that means something else by the lamp gets the text, and one tap */
+    k->lamps = LAMP_CAPS;
+    text(t, "a", 1);
+    guest_reads_all(k, t);
+    text(t, "a", 1);
+    guest_reads_all(k, t);
+    const uint16_t again[] = { 0x100 | CAPS, CAPS, 0x104, 0x04, 0x104, 0x04 };
+    expect(k, again, G_N_ELEMENTS(again));
+    keyboard_free(k, t);
+}
+
+/* --- a PS/2 keyboard and a guest that is slow, stalls, and resets it ---------------------------
+ */
+
+enum { DATA = 0x60, COMMAND = 0x64, FULL = 1, RESET = 0xff, DISABLE = 0xf5, ENABLE = 0xf4 };
+
+struct reader {
+    struct rig *rig;
+    bool shift;
+    GString *got;
+};
+
+/* A byte of scan code set 1 as a US keyboard means it. */
+static void read_code(struct reader *r, unsigned code)
+{
+    static const char plain[] = "\0\0331234567890-=\b\tqwertyuiop[]\n\0asdfghjkl;'`\0\\zxcvbnm,./";
+    static const char shifted[] =
+        "\0\033!@#$%^&*()_+\b\tQWERTYUIOP{}\n\0ASDFGHJKL:\"~\0|ZXCVBNM<>?";
+    if ((code & 0x7f) == 0x2a)
+        r->shift = !(code & 0x80);
+    else if (code == 0x39)
+        g_string_append_c(r->got, ' ');
+    else if (!(code & 0x80) && code < sizeof plain)
+        g_string_append_c(r->got, (r->shift ? shifted : plain)[code]);
+}
+
+static bool read_byte(struct reader *r, unsigned *byte)
+{
+    clock_advance(r->rig->board.clock, 400 * 1000, 0);
+    bool full = rig_in(r->rig, COMMAND, 1) & FULL;
+    *byte = full ? (unsigned)rig_in(r->rig, DATA, 1) : 0;
+    clock_advance(r->rig->board.clock, 0, 0);
+    return full;
+}
+
+/* As drivers do it: what is there before the answer are keys. */
+static void send_command(struct reader *r, unsigned command)
+{
+    unsigned byte = 0;
+    rig_out(r->rig, DATA, 1, command);
+    for (unsigned i = 0; i < 100 && byte != 0xfa; i++)
+        if (read_byte(r, &byte) && byte != 0xfa)
+            read_code(r, byte);
+    g_assert_cmphex(byte, ==, 0xfa);
+    if (command != RESET)
+        return;
+    g_assert_true(read_byte(r, &byte));
+    g_assert_cmphex(byte, ==, 0xaa);
+    r->shift = false; /* a driver's keyboard is a new one */
+}
+
+static struct device *of_rig(void *opaque)
+{
+    return ((struct rig *)opaque)->dev;
+}
+
+static void restless_guest(void)
+{
+    enum { LENGTH = 4000 };
+    struct rig *rig = rig_new(device_class_find("i8042"), NULL);
+    struct reader reader = { .rig = rig, .got = g_string_new(NULL) };
+    struct typist *t = typist_new(&rig->board, of_rig, rig);
+    device_plug(rig->dev, "source", typist_source(t));
+    rig_out(rig, COMMAND, 1, 0x60);
+    rig_out(rig, DATA, 1, 0x41);
+    g_autofree char *wanted = g_malloc0(LENGTH + 1);
+    for (unsigned i = 0; i < LENGTH; i++)
+        wanted[i] = (char)g_test_rand_int_range(' ', '~' + 1);
+    g_assert_cmpuint(text(t, wanted, LENGTH), ==, 0);
+    unsigned byte, rounds = 0;
+    while (typist_busy(t)) {
+        g_assert_cmpuint(rounds++, <, 100 * LENGTH);
+        unsigned what = (unsigned)g_test_rand_int_range(0, 100);
+        if (what < 80) {
+            if (read_byte(&reader, &byte))
+                read_code(&reader, byte);
+        } else if (what < 90) {
+            clock_advance(rig->board.clock, (uint64_t)g_test_rand_int_range(0, 50) * 1000000, 0);
+        } else if (what < 92) {
+            send_command(&reader, RESET);
+        } else if (what < 94) {
+            send_command(&reader, DISABLE);
+            clock_advance(rig->board.clock, 1000000, 0);
+            send_command(&reader, ENABLE);
+        } else if (what < 96) { /* the port, for a while */
+            rig_out(rig, COMMAND, 1, 0xad);
+            clock_advance(rig->board.clock, 1000000, 0);
+            rig_out(rig, COMMAND, 1, 0xae);
+        } else if (what < 98) { /* lamps */
+            send_command(&reader, 0xed);
+            send_command(&reader, LAMP_NUM);
+        }
+    }
+    if (strcmp(reader.got->str, wanted)) {
+        unsigned at = 0;
+        while (reader.got->str[at] == wanted[at])
+            at++;
+        g_error("at %u: '%.8s', wanted '%.8s'", at, reader.got->str + at, wanted + at);
+    }
+    g_string_free(reader.got, true);
+    typist_free(t);
+    rig_free(rig);
 }
 
 /* --- several keyboards ------------------------------------------------------------------------ */
@@ -380,7 +608,7 @@ static void another_keyboard(void)
     const uint16_t on_second[] = { 0x106, 0x06 };
     expect(first, on_first, G_N_ELEMENTS(on_first));
     expect(second, on_second, G_N_ELEMENTS(on_second));
-    g_free(t);
+    typist_free(t);
     keyboard_free(second, of_second);
     keyboard_free(first, of_first);
 }
@@ -393,13 +621,66 @@ static void own_pace(void)
     struct typist *t;
     struct keyboard *k = keyboard_new(100, &t);
     k->dev.class = &blind_class;
-    typist_text(t, "ab", 2);
+    text(t, "ab", 2);
     for (unsigned i = 1; i <= 4; i++) {
         clock_advance(k->board.clock, NS_PER_SECOND / 1000, 0);
         g_assert_cmpuint(k->taken, <=, i);
         clock_advance(k->board.clock, NS_PER_SECOND / 500, 0);
     }
     g_assert_cmpuint(k->taken, ==, 4);
+    keyboard_free(k, t);
+}
+
+/* The guest has left a keyboard with a key in it that it will never look at: it goes to the other
+ * one, and nothing stays down on the first. */
+static void left_keyboard(void)
+{
+    struct typist *of_first, *of_second, *t;
+    struct keyboard *first = keyboard_new(100, &of_first);
+    struct keyboard *second = keyboard_new(100, &of_second);
+    listening = first;
+    t = typist_new(&first->board, the_listening, NULL);
+    first->source = second->source = typist_source(t);
+    text(t, "AB", 2);
+    guest_reads(first, 1); /* Shift; the A is in the queue */
+    listening = second;
+    guest_reads(second, 0);
+    g_assert_cmpuint(second->taken, ==, 0);
+    clock_advance(first->board.clock, 2 * NS_PER_SECOND, 0);
+    for (unsigned i = 0; i < 100 && typist_busy(t); i++) {
+        guest_reads(second, 1);
+        clock_advance(first->board.clock, HOLD_NS, 0);
+    }
+    nothing_stays_down(first);
+    const uint16_t wanted[] = {
+        0x100 | SHIFT, 0x104, 0x04, SHIFT, 0x100 | SHIFT, 0x105, 0x05, SHIFT,
+    };
+    expect(second, wanted, G_N_ELEMENTS(wanted));
+    typist_free(t);
+    keyboard_free(second, of_second);
+    keyboard_free(first, of_first);
+}
+
+/* A keyboard that does not tell when the guest takes a key is asked; and is not waited for for
+ * ever. */
+static void silent_keyboard(void)
+{
+    static const struct input_class silent = { .key = take_key, .idle = is_idle, .silent = true };
+    static const struct device_class silent_class = { .name = "silent", .input = &silent };
+    struct typist *t;
+    struct keyboard *k = keyboard_new(100, &t);
+    k->dev.class = &silent_class;
+    k->source = NULL;
+    text(t, "ab", 2);
+    clock_advance(k->board.clock, NS_PER_SECOND / 10, 0);
+    g_assert_cmpuint(k->taken, ==, 1);
+    k->queued = 0;
+    clock_advance(k->board.clock, NS_PER_SECOND / 100, 0);
+    g_assert_cmpuint(k->taken, ==, 2);
+    for (unsigned i = 0; i < 20; i++)
+        clock_advance(k->board.clock, NS_PER_SECOND / 20, 0);
+    g_assert_cmpuint(k->taken, ==, 4);
+    g_assert_false(typist_busy(t));
     keyboard_free(k, t);
 }
 
@@ -420,5 +701,11 @@ int main(int argc, char **argv)
     g_test_add_func("/typist/release-has-room", release_has_room);
     g_test_add_func("/typist/another-keyboard", another_keyboard);
     g_test_add_func("/typist/own-pace", own_pace);
+    g_test_add_func("/typist/thrown-away", thrown_away);
+    g_test_add_func("/typist/told-when-typed", told_when_typed);
+    g_test_add_func("/typist/caps-lock", caps_lock);
+    g_test_add_func("/typist/restless-guest", restless_guest);
+    g_test_add_func("/typist/left-keyboard", left_keyboard);
+    g_test_add_func("/typist/silent-keyboard", silent_keyboard);
     return g_test_run();
 }

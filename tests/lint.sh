@@ -92,7 +92,7 @@ named() {
     named src/cli/main.c '^    \{ "([a-z]+)", .* verb_.*' man/hv.1 Cm
     named src/machine/config.c '^    \{ "([a-z]+)", .*SETTING_.*' man/hv-run.1 -
     named src/net/net-control.c '^ .*\{ "([a-z.]+)", method_.*' man/hv-control.7 Cm
-    named src/machine/control.c '^ .*\{ "([a-z.]+)", method_.*' man/hv-control.7 Cm
+    named src/machine/control.c '^    \{ "([a-z.]+)", .*_[a-z]+ \},$' man/hv-control.7 Cm
     named src/base/error.h '^ *HV_[A-Z_]+ = ([0-9]),.*' man/hv.1 ''
 } 2>&1 | report 'the manual names every verb, option, method and exit status'
 
@@ -101,7 +101,7 @@ named() {
 # A folder includes what is below it.
 sources | xargs grep -nE '^ *# *include "[a-z]+/' | awk -F'[:"/]' '
     BEGIN {
-        split("base:0 libkvm:1 memory:1 block:2 bus:2 net:2 remote:2 boot:3 devices:3 reading:3 vcpu:3 machine:4 " \
+        split("base:0 keys:1 libkvm:1 memory:1 block:2 bus:2 net:2 remote:2 boot:3 devices:3 reading:3 vcpu:3 machine:4 " \
               "cli:5 ui:5", pairs, " ")
         for (i in pairs) { split(pairs[i], p, ":"); level[p[1]] = p[2] }
     }

@@ -1,26 +1,23 @@
 /* The machine; see machine.h for its states and who may call what.
  *
  * Devices and vCPUs run on their own threads. What they ask of the machine (reset, power off, ...)
- * is put into a mailbox of bits and carried out here, on its thread, with the vCPUs parked. */
-#include "machine/machine.h"
+ * is put into a mailbox of bits and carried out here, on the machine's thread, with the vCPUs
+ * parked. */
+#include "machine/machine-core.h"
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "block/disk.h"
 #include "bus/pci.h"
-#include "libkvm/kvm.h"
 #include "machine/direct.h"
 #include "machine/drives.h"
-#include "machine/interrupts.h"
-#include "machine/pc.h"
 #include "machine/streams.h"
 #include "vcpu/vcpu.h"
 
 #include <errno.h>
 #include <glib-unix.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -29,49 +26,6 @@ enum {
     /* Four pages below the largest ROM (16 MiB below 4 GiB). */
     IDENTITY_MAP = 0xfeffc000,
     TSS_PAGES = 0xfeffd000,
-    MAX_LISTENERS = 4,
-};
-
-/* Mail from other threads. */
-enum mail {
-    MAIL_RESET = 1 << 0,
-    MAIL_POWER_OFF = 1 << 1,
-    MAIL_EXIT = 1 << 2,
-    MAIL_PANIC = 1 << 3,
-    MAIL_CRASHED = 1 << 4,
-    MAIL_DISK_FULL = 1 << 5,
-    MAIL_EJECTED = 1 << 6,
-    MAIL_SUSPEND = 1 << 7,
-    MAIL_DISK_ERROR = 1 << 8,
-    /* What the guest asked for, and waits for without another step. */
-    MAIL_WISHES = MAIL_RESET | MAIL_POWER_OFF | MAIL_EXIT | MAIL_SUSPEND,
-};
-
-struct machine {
-    const struct config *config;
-    struct machine_files files;
-    struct kvm kvm;
-    struct kvm_vm vm;
-    struct interrupts interrupts;
-    struct board board;
-    struct pc pc;
-    struct vcpus *vcpus;
-
-    enum display_state state;
-    char *why;
-    int exit_status;
-    struct machine_listener listeners[MAX_LISTENERS];
-    unsigned listener_count;
-
-    /* any thread */
-    atomic_uint mail;
-    atomic_uint exit_value;
-    int wake;
-    GMutex lock; /* protects what follows; a leaf */
-    char *report;
-    struct disk *full;
-    char *disk_error; /* the last one, not told yet */
-    struct log_limit log;
 };
 
 /* A guest can bring about what KVM refuses, as often as it likes. */
@@ -105,7 +59,7 @@ static int slot_dirty(void *opaque, unsigned slot, uint64_t *bitmap)
 
 static const struct slot_provider slots = { slot_set, slot_dirty };
 
-static void post(struct machine *m, unsigned mail)
+void machine_post(struct machine *m, unsigned mail)
 {
     uint64_t one = 1;
     atomic_fetch_or(&m->mail, mail);
@@ -127,7 +81,7 @@ static void board_request(void *opaque, struct device *dev, enum board_request w
         drives_note_ejected(m->files.drives, dev, value);
     else if (what != BOARD_PANIC && m->vcpus)
         vcpus_hold(m->vcpus); /* not one more step of the guest */
-    post(m, mails[what]);
+    machine_post(m, mails[what]);
 }
 
 static void board_send_msi(void *opaque, uint64_t address, uint32_t data)
@@ -204,30 +158,10 @@ static void vcpu_crashed(void *opaque, const char *report)
     if (!m->report) /* the first report is the cause */
         m->report = g_strdup(report);
     g_mutex_unlock(&m->lock);
-    post(m, MAIL_CRASHED);
+    machine_post(m, MAIL_CRASHED);
 }
 
 static const struct vcpu_events vcpu_events = { .crashed = vcpu_crashed };
-
-static void disk_is_full(void *opaque, struct disk *disk, int error)
-{
-    struct machine *m = opaque;
-    (void)error;
-    g_mutex_lock(&m->lock);
-    m->full = disk;
-    g_mutex_unlock(&m->lock);
-    post(m, MAIL_DISK_FULL);
-}
-
-static void disk_has_failed(void *opaque, struct disk *disk, int error)
-{
-    struct machine *m = opaque;
-    g_mutex_lock(&m->lock);
-    g_free(m->disk_error);
-    m->disk_error = g_strdup_printf("%s: %s", disk->name, g_strerror(error));
-    g_mutex_unlock(&m->lock);
-    post(m, MAIL_DISK_ERROR);
-}
 
 /* --- making --------------------------------------------------------------------------------- */
 
@@ -316,20 +250,20 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
         return NULL;
     if (files->kernel && !vcpus_enter(m->vcpus, &entry, error))
         return NULL;
-    drives_on_trouble(files->drives, disk_is_full, disk_has_failed, m);
+    machine_watch_disks(m);
     g_unix_fd_add(m->wake, G_IO_IN, read_mail, m);
     return m;
 }
 
 void machine_listen(struct machine *m, const struct machine_listener *listener)
 {
-    g_assert(m->listener_count < MAX_LISTENERS);
+    g_assert(m->listener_count < MACHINE_LISTENERS);
     m->listeners[m->listener_count++] = *listener;
 }
 
 /* --- states --------------------------------------------------------------------------------- */
 
-static void set_state(struct machine *m, enum display_state state, const char *why)
+void machine_set_state(struct machine *m, enum display_state state, const char *why)
 {
     m->state = state;
     g_free(m->why);
@@ -339,14 +273,14 @@ static void set_state(struct machine *m, enum display_state state, const char *w
             m->listeners[i].state(m->listeners[i].opaque, state, why);
 }
 
-static void tell(struct machine *m, const char *name, const char *text)
+void machine_tell(struct machine *m, const char *name, const char *text)
 {
     for (unsigned i = 0; i < m->listener_count; i++)
         if (m->listeners[i].event)
             m->listeners[i].event(m->listeners[i].opaque, name, text);
 }
 
-static void stop(struct machine *m)
+void machine_stop(struct machine *m)
 {
     vcpus_hold(m->vcpus); /* first the loops: a vCPU may wait for one */
     if (m->files.serial)
@@ -365,7 +299,7 @@ static void go(struct machine *m)
         host_stream_hold(m->files.serial, false);
     clock_start(m->board.clock);
     vcpus_start(m->vcpus);
-    set_state(m, STATE_RUNNING, "");
+    machine_set_state(m, STATE_RUNNING, "");
 }
 
 void machine_start(struct machine *m)
@@ -377,8 +311,8 @@ void machine_pause(struct machine *m)
 {
     if (m->state != STATE_RUNNING)
         return;
-    stop(m);
-    set_state(m, STATE_PAUSED, "paused");
+    machine_stop(m);
+    machine_set_state(m, STATE_PAUSED, "paused");
 }
 
 void machine_resume(struct machine *m)
@@ -391,23 +325,24 @@ void machine_resume(struct machine *m)
         go(m);
         return;
     }
-    set_state(m, STATE_RUNNING, ""); /* not one step of the guest before what it asked for */
-    post(m, 0);
+    machine_set_state(m, STATE_RUNNING,
+                      ""); /* not one step of the guest before what it asked for */
+    machine_post(m, 0);
 }
 
 static void crash(struct machine *m, const char *why, const char *report)
 {
-    stop(m);
+    machine_stop(m);
     log_error(NULL, "%s", report);
-    tell(m, "crash", report);
-    set_state(m, STATE_CRASHED, why);
+    machine_tell(m, "crash", report);
+    machine_set_state(m, STATE_CRASHED, why);
 }
 
 static void reset(struct machine *m, const char *by)
 {
     if (m->state == STATE_OFF)
         return;
-    stop(m);
+    machine_stop(m);
     drives_drain(m->files.drives);
     bus_hold(m->board.bus);
     for (guint i = 0; i < m->pc.devices->len; i++)
@@ -424,7 +359,7 @@ static void reset(struct machine *m, const char *by)
     m->full = NULL;
     g_clear_pointer(&m->report, g_free);
     g_mutex_unlock(&m->lock);
-    tell(m, "reset", by);
+    machine_tell(m, "reset", by);
     if (ok)
         go(m);
     else
@@ -442,49 +377,21 @@ void machine_press_power(struct machine *m)
     g_mutex_lock(&lpc->lock);
     lpc->class->power_button(lpc);
     g_mutex_unlock(&lpc->lock);
-    tell(m, "shutdown", "asked");
+    machine_tell(m, "shutdown", "asked");
 }
 
 void machine_power_off(struct machine *m, int status)
 {
     if (m->state == STATE_OFF)
         return;
-    stop(m);
+    machine_stop(m);
     drives_end(m->files.drives);
     if (m->files.serial)
         host_stream_flush(m->files.serial);
     if (m->files.firmware_log)
         host_stream_flush(m->files.firmware_log);
     m->exit_status = status;
-    set_state(m, STATE_OFF, "");
-}
-
-static const char *const media[] = { [MEDIUM_CD] = "CD", [MEDIUM_FLOPPY] = "floppy" };
-
-bool machine_eject(struct machine *m, enum medium kind, GError **error)
-{
-    struct machine_drive *drive = drives_for(m->files.drives, kind, true);
-    if (!drive)
-        return hv_fail(error, HV_WRONG_STATE, "no %s is in a drive", media[kind]);
-    drives_change_medium(m->files.drives, drive, NULL, m->files.images);
-    tell(m, "eject", kind == MEDIUM_CD ? "" : "floppy");
-    return true;
-}
-
-bool machine_insert(struct machine *m, enum medium kind, struct disk *disk, GError **error)
-{
-    struct machine_drive *drive = drives_for(m->files.drives, kind, false);
-    const struct floppy_format *format = floppy_format(disk->size);
-    if (!drive)
-        return hv_fail(error, HV_WRONG_STATE, "it has no %s drive", media[kind]);
-    if (kind == MEDIUM_FLOPPY && (!format || !floppy_fits(drive->floppy, format)))
-        return hv_fail(error, HV_WRONG_STATE, "%s does not fit into the drive (%s)", disk->name,
-                       floppy_drive_name(drive->floppy));
-    disk_set_full(disk, disk_is_full, m);
-    disk_set_failed(disk, disk_has_failed, m);
-    drives_change_medium(m->files.drives, drive, disk, m->files.images);
-    tell(m, "insert", disk->name);
-    return true;
+    machine_set_state(m, STATE_OFF, "");
 }
 
 struct drives *machine_drives(struct machine *m)
@@ -505,46 +412,11 @@ bool machine_set_cable(struct machine *m, bool in, GError **error)
         found = true;
     }
     if (found)
-        tell(m, "net", in ? "on" : "off");
+        machine_tell(m, "net", in ? "on" : "off");
     return found || hv_fail(error, HV_WRONG_STATE, "it has no network card");
 }
 
 /* --- mail ----------------------------------------------------------------------------------- */
-
-static void guest_ejected(struct machine *m)
-{
-    struct drives *drives = m->files.drives;
-    unsigned ejected = atomic_exchange(&drives->ejected, 0);
-    for (unsigned i = 0; i < drives->count; i++)
-        if (ejected & 1u << i && drives->drive[i].disk) {
-            drives_change_medium(drives, &drives->drive[i], NULL, m->files.images);
-            tell(m, "eject", "by the guest");
-        }
-}
-
-static void host_disk_full(struct machine *m)
-{
-    g_mutex_lock(&m->lock);
-    struct disk *disk = g_steal_pointer(&m->full);
-    g_mutex_unlock(&m->lock);
-    if (!disk || m->state == STATE_OFF || m->state == STATE_CRASHED)
-        return;
-    stop(m);
-    g_autofree char *why =
-        g_strdup_printf("no space is left on the host for %s: free some, then resume", disk->name);
-    log_error(NULL, "%s", why);
-    if (m->state != STATE_CRASHED) /* which resuming would not mend */
-        set_state(m, STATE_DISK_FULL, why);
-}
-
-static void host_disk_failed(struct machine *m)
-{
-    g_mutex_lock(&m->lock);
-    g_autofree char *text = g_steal_pointer(&m->disk_error);
-    g_mutex_unlock(&m->lock);
-    if (text)
-        tell(m, "disk-error", text);
-}
 
 static gboolean read_mail(int fd, GIOCondition condition, void *data)
 {
@@ -563,9 +435,9 @@ static gboolean read_mail(int fd, GIOCondition condition, void *data)
     if (m->state == STATE_CRASHED) /* the last steps of other vCPUs: nothing goes on after it */
         mail &= MAIL_EXIT | MAIL_POWER_OFF | MAIL_EJECTED | MAIL_DISK_ERROR;
     if (mail & MAIL_DISK_ERROR)
-        host_disk_failed(m);
+        machine_disk_failed(m);
     if (mail & (MAIL_EXIT | MAIL_POWER_OFF))
-        tell(m, "shutdown", "by the guest");
+        machine_tell(m, "shutdown", "by the guest");
     if (mail & MAIL_EXIT)
         machine_power_off(m, (int)atomic_load(&m->exit_value));
     else if (mail & MAIL_POWER_OFF)
@@ -577,14 +449,14 @@ static gboolean read_mail(int fd, GIOCondition condition, void *data)
     else if (mail & MAIL_SUSPEND)
         go(m); /* S3 is not offered in the DSDT: it wakes at once */
     if (mail & MAIL_PANIC && m->state == STATE_RUNNING) {
-        tell(m, "panic", "");
+        machine_tell(m, "panic", "");
         crash(m, "the guest crashed: it says so itself (pvpanic)",
               "the guest crashed: it says so itself (pvpanic)");
     }
     if (mail & MAIL_EJECTED)
-        guest_ejected(m);
+        machine_guest_ejected(m);
     if (mail & MAIL_DISK_FULL)
-        host_disk_full(m);
+        machine_disk_full(m);
     return G_SOURCE_CONTINUE;
 }
 
@@ -633,9 +505,4 @@ struct board *machine_board(struct machine *m)
 void machine_set_screen(struct machine *m, struct screen *screen)
 {
     device_plug(m->pc.vga, "screen", screen);
-}
-
-uint32_t machine_disk_activity(struct machine *m)
-{
-    return drives_activity(m->files.drives);
 }

@@ -26,6 +26,7 @@
 static struct {
     enum display_state state;
     struct config *config;
+    struct typist *typist;
     struct machine_listener listener;
     struct device keyboard, display;
     struct board board;
@@ -38,6 +39,10 @@ static struct {
     struct drives drives;
     struct disk *cd;
     enum medium medium; /* what was put in last */
+    int x, y, wheel;
+    unsigned buttons;
+    bool at, busy; /* the last motion was a position; the guest takes no keys */
+    FILE *record;  /* of what is asked and answered, a line each, for control-schema.py */
 } fake;
 
 static struct device *the_keyboard(void *opaque)
@@ -176,7 +181,19 @@ static bool take_key(struct device *dev, uint8_t usage, bool down)
 static bool is_idle(struct device *dev)
 {
     (void)dev;
-    return true;
+    return !fake.busy;
+}
+
+static void move_by(struct device *dev, int dx, int dy, int wheel, unsigned buttons)
+{
+    (void)dev;
+    fake.x = dx, fake.y = dy, fake.wheel = wheel, fake.buttons = buttons, fake.at = false;
+}
+
+static void move_to(struct device *dev, unsigned x, unsigned y, int wheel, unsigned buttons)
+{
+    move_by(dev, (int)x, (int)y, wheel, buttons);
+    fake.at = true;
 }
 
 static void two_lines(struct device *dev, struct screen_text *text)
@@ -220,7 +237,9 @@ static void disk_resized(struct device *dev, unsigned index)
     fake.growths++;
 }
 
-static const struct input_class input = { .key = take_key, .idle = is_idle };
+static const struct input_class input = {
+    .key = take_key, .idle = is_idle, .pointer = move_by, .pointer_at = move_to
+};
 static const struct screen_class screen = { .text = two_lines };
 static const struct device_class class = { .name = "fake",
                                            .input = &input,
@@ -279,6 +298,16 @@ static char *line_from(int fd)
     return NULL;
 }
 
+static json_t *recorded(const char *request, const char *reply)
+{
+    json_t *json = json_loads(reply, JSON_REJECT_DUPLICATES, NULL);
+    g_assert_nonnull(json);
+    g_assert_cmpstr(json_string_value(json_object_get(json, "jsonrpc")), ==, "2.0");
+    if (fake.record)
+        fprintf(fake.record, "%s\n%s\n", request, reply);
+    return json;
+}
+
 static json_t *ask(int fd, const char *request)
 {
     g_autofree char *line = g_strconcat(request, "\n", NULL);
@@ -286,10 +315,7 @@ static json_t *ask(int fd, const char *request)
     g_autofree char *reply = line_from(fd);
     if (!reply)
         return NULL;
-    json_t *json = json_loads(reply, JSON_REJECT_DUPLICATES, NULL);
-    g_assert_nonnull(json);
-    g_assert_cmpstr(json_string_value(json_object_get(json, "jsonrpc")), ==, "2.0");
-    return json;
+    return recorded(request, reply);
 }
 
 /* The request fails with this code, and the connection lives on. */
@@ -657,6 +683,7 @@ static void another_cd(void)
     g_assert_cmpuint(fake.cd->size, ==, 512);
 
     json_decref(ask(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":null}}"));
+    json_decref(ask(fd, "{\"id\":1,\"method\":\"eject\",\"params\":{\"drive\":\"cd\"}}"));
     g_clear_pointer(&fake.cd, disk_free);
     fake.has_cd = false;
     fails(fd, "{\"id\":1,\"method\":\"set\",\"params\":{\"cd\":null}}", HV_WRONG_STATE);
@@ -865,6 +892,168 @@ static void events(void)
     serve();
 }
 
+/* The next line is this event; one of its parameters is checked. */
+static void event_is(int fd, const char *name, const char *key, const char *value)
+{
+    g_autofree char *line = line_from(fd);
+    if (!line)
+        g_error("no event %s", name);
+    json_t *event = recorded("", line);
+    const json_t *params = json_object_get(event, "params");
+    g_assert_cmpstr(json_string_value(json_object_get(event, "method")), ==, name);
+    if (key)
+        g_assert_cmpstr(json_string_value(json_object_get(params, key)), ==, value);
+    json_decref(event);
+}
+
+static void every_event(void)
+{
+    static const char *const events[][2] = {
+        { "reset", "by the guest" },
+        { "reset", "" },
+        { "crash", "registers" },
+        { "insert", "a.iso" },
+        { "eject", "" },
+        { "shutdown", "asked" },
+        { "panic", "" },
+        { "net", "off" },
+        { "disk-error", "a.img: no" },
+    };
+    int fd = dial();
+    json_decref(ask(fd, "{\"id\":1,\"method\":\"events\"}"));
+    for (size_t i = 0; i < G_N_ELEMENTS(events); i++) {
+        fake.listener.event(fake.listener.opaque, events[i][0], events[i][1]);
+        event_is(fd, events[i][0], "text", events[i][1]);
+    }
+    set_state(STATE_RUNNING);
+    event_is(fd, "state", "state", "running");
+    close(fd);
+    serve();
+}
+
+#define TEXT_IS(text) "{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":\"" text "\"}}"
+
+static bool typing(json_t *reply)
+{
+    bool on = json_is_true(json_object_get(json_object_get(reply, "result"), "typing"));
+    json_decref(reply);
+    return on;
+}
+
+/* Who wants to know is told when the guest has taken all. */
+static void typed_event(void)
+{
+    int fd = dial(), quiet = dial();
+    json_decref(ask(fd, "{\"id\":1,\"method\":\"events\"}"));
+    fake.busy = true;
+    g_assert_true(typing(ask(fd, TEXT_IS("ab"))));
+    fake.busy = false;
+    clock_advance(fake.board.clock, NS_PER_SECOND, 0);
+    typist_key(fake.typist, 0x04, true); /* the fake keyboard tells nobody */
+    event_is(fd, "typed", NULL, NULL);
+    g_assert_null(line_from(quiet));
+    close(fd);
+    close(quiet);
+    serve();
+}
+
+/* Keys in chords: what has no room is not accepted. */
+static void many_chords(void)
+{
+    int fd = dial();
+    fake.keys = 0;
+    json_t *reply = ask(fd, "{\"id\":1,\"method\":\"send.keys\",\"params\":{\"chords\":"
+                            "[[\"shift\",\"a\"],[100],[\"f2\"]]}}");
+    g_assert_cmpint(
+        json_integer_value(json_object_get(json_object_get(reply, "result"), "accepted")), ==, 3);
+    g_assert_cmpuint(fake.keys, ==, 8);
+    json_decref(reply);
+    fake.keys = 0; /* all are judged before the first */
+    fails(fd, "{\"id\":1,\"method\":\"send.keys\",\"params\":{\"chords\":[[\"a\"],[]]}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.keys\",\"params\":{\"chords\":[[\"a\"],7]}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.keys\",\"params\":{\"chords\":[[256]]}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.keys\",\"params\":{\"chords\":{}}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"send.keys\"}", HV_USAGE);
+    g_assert_cmpuint(fake.keys, ==, 0);
+    fake.busy = true;
+    json_decref(ask(fd, TEXT_IS("a")));
+    g_autofree char *text = g_strnfill(60000, 'a');
+    g_autofree char *request =
+        g_strdup_printf("{\"id\":1,\"method\":\"send.text\",\"params\":{\"text\":\"%s\"}}", text);
+    json_int_t accepted = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        reply = ask(fd, request);
+        accepted +=
+            json_integer_value(json_object_get(json_object_get(reply, "result"), "accepted"));
+        json_decref(reply);
+    }
+    g_assert_cmpint(accepted, >=, 65536);
+    g_assert_cmpint(accepted, <, 3 * 60000);
+    fails(fd, "{\"id\":1,\"method\":\"send.key\",\"params\":{\"keys\":[\"a\"]}}", HV_WRONG_STATE);
+    fake.busy = false;
+    fake.keys = 0;
+    typist_key(fake.typist, 0x04, false);
+    clock_advance(fake.board.clock, NS_PER_SECOND, 0);
+    g_assert_cmpuint(fake.keys, >=, 2 * accepted);
+    close(fd);
+    serve();
+}
+
+#define POINTER(params) "{\"id\":1,\"method\":\"send.pointer\",\"params\":{" params "}}"
+
+static void pointer(void)
+{
+    int fd = dial();
+    fails(fd, POINTER("\"x\":1,\"y\":1"), HV_WRONG_STATE); /* no device */
+    g_ptr_array_add(fake.devices, &fake.keyboard);
+    json_decref(ask(fd, POINTER("\"x\":32767,\"y\":0,\"buttons\":[\"left\",\"middle\"]")));
+    g_assert_true(fake.at && fake.x == 32767 && fake.y == 0);
+    g_assert_cmpuint(fake.buttons, ==, BUTTON_LEFT | BUTTON_MIDDLE);
+    json_decref(ask(fd, POINTER("\"dx\":-10,\"dy\":20,\"wheel\":-3")));
+    g_assert_true(!fake.at && fake.x == -10 && fake.y == 20 && fake.wheel == -3 && !fake.buttons);
+    fails(fd, POINTER("\"x\":32768,\"y\":0"), HV_USAGE);
+    fails(fd, POINTER("\"x\":-1"), HV_USAGE);
+    fails(fd, POINTER("\"x\":\"1\""), HV_USAGE);
+    fails(fd, POINTER("\"x\":1.5"), HV_USAGE);
+    fails(fd, POINTER("\"dy\":10001"), HV_USAGE);
+    fails(fd, POINTER("\"wheel\":101"), HV_USAGE);
+    fails(fd, POINTER("\"buttons\":\"left\""), HV_USAGE);
+    fails(fd, POINTER("\"buttons\":[\"up\"]"), HV_USAGE);
+    fails(fd, POINTER("\"button\":[\"left\"]"), HV_USAGE); /* no such parameter */
+    fails(fd, "{\"id\":1,\"method\":\"stop\",\"params\":{\"hwo\":\"kill\"}}", HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"info\",\"params\":{\"\":1}}", HV_USAGE);
+    g_ptr_array_set_size(fake.devices, 0);
+    close(fd);
+    serve();
+}
+
+#define WATCH(text) "{\"id\":1,\"method\":\"screen.watch\",\"params\":{\"text\":\"" text "\"}}"
+
+static void screen_watch(void)
+{
+    int fd = dial();
+    json_decref(ask(fd, WATCH("K")));
+    for (unsigned i = 0; i < 8; i++) { /* it looks 20 times a second */
+        g_usleep(20000);
+        serve();
+    }
+    event_is(fd, "screen", "line", "OK");
+    for (unsigned i = 0; i < 8; i++)
+        json_decref(ask(fd, WATCH("nothing")));
+    fails(fd, WATCH("more"), HV_WRONG_STATE);
+    fails(fd, WATCH(""), HV_USAGE);
+    fails(fd, "{\"id\":1,\"method\":\"screen.watch\"}", HV_USAGE);
+    g_autofree char *text = g_strnfill(129, 'a');
+    g_autofree char *request = g_strdup_printf(WATCH("%s"), text);
+    fails(fd, request, HV_USAGE);
+    close(fd);
+    for (unsigned i = 0; i < 8; i++) { /* nobody watches any more: it looks no more */
+        g_usleep(20000);
+        serve();
+    }
+    g_assert_false(g_main_context_pending(NULL));
+}
+
 /* More clients than there is room for are turned away; room comes back with those that leave. */
 static void many_clients(void)
 {
@@ -962,7 +1151,9 @@ int main(int argc, char **argv)
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
     g_assert_cmpint(listen(listener, 16), ==, 0);
-    struct typist *typist = typist_new(&fake.board, the_keyboard, NULL);
+    struct typist *typist = fake.typist = typist_new(&fake.board, the_keyboard, NULL);
+    const char *record = g_getenv("CONTROL_RECORD");
+    fake.record = record ? fopen(record, "w") : NULL;
     struct control *control = control_new(NULL, NULL, typist, listener);
 
     g_test_add_func("/control/answers", answers);
@@ -981,10 +1172,17 @@ int main(int argc, char **argv)
     g_test_add_func("/control/never-reads", never_reads);
     g_test_add_func("/control/slow-reader", slow_reader);
     g_test_add_func("/control/events", events);
+    g_test_add_func("/control/every-event", every_event);
+    g_test_add_func("/control/typed-event", typed_event);
+    g_test_add_func("/control/many-chords", many_chords);
+    g_test_add_func("/control/pointer", pointer);
+    g_test_add_func("/control/screen-watch", screen_watch);
     g_test_add_func("/control/many-clients", many_clients);
     g_test_add_func("/control/leaves-early", leaves_early);
     g_test_add_func("/control/no-descriptors", no_descriptors);
     int status = g_test_run();
+    if (fake.record)
+        fclose(fake.record);
     unlink(address.sun_path);
     rmdir(folder);
     close(listener);

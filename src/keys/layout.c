@@ -185,10 +185,11 @@ static bool refuse(const char *name, const char *layout, GError **error)
     const char *near = layout && !strcmp(layout, "uk")             ? "gb"
                        : layout && !g_strv_contains(known, layout) ? hv_nearest(layout, known)
                                                                    : NULL;
-    return hv_fail(error, HV_USAGE,
-                   "--layout %s: there is no such keyboard layout%s%s%s; they are called as in X: "
-                   "us, de, fr, de(nodeadkeys)",
-                   name, near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return hv_fail(
+        error, HV_USAGE,
+        "--layout %s: there is no such keyboard layout%s%s%s (as X calls them: us, de, fr, "
+        "de(nodeadkeys))",
+        name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 struct key_map *layout_open(const char *name, GError **error)

@@ -54,6 +54,7 @@ struct display {
     gint64 next_look;  /* monotonic us */
     gint64 deaf_until; /* monotonic us; no descriptor was left for who connects */
     uint32_t lamps, activity;
+    struct log_limit paste_log;
     bool absolute; /* the guest takes positions of the pointer */
 };
 
@@ -288,6 +289,17 @@ static void point(struct display *d, const struct display_message *m)
     device_unlock(dev);
 }
 
+static void paste(struct display *d, const struct display_message *m)
+{
+    size_t length = MIN(m->a, DISPLAY_TEXT_MAX);
+    struct typist_answer answer = typist_text(d->typist, m->text, length);
+    if ((answer.left_out || answer.taken < length) && log_limit_pass(&d->paste_log, "paste"))
+        log_warn("paste", "%s are not typed: %s",
+                 answer.left_out ? "characters" : "the rest of the text",
+                 answer.left_out ? "the guest's keyboard layout (--layout) lacks them"
+                                 : "too much waits to be typed");
+}
+
 static void take(struct display *d, struct display_message *m)
 {
     switch (m->kind) {
@@ -300,7 +312,7 @@ static void take(struct display *d, struct display_message *m)
         point(d, m);
         break;
     case DISPLAY_PASTE:
-        typist_text(d->typist, m->text, MIN(m->a, DISPLAY_TEXT_MAX));
+        paste(d, m);
         break;
     case DISPLAY_ACTION:
         obey(d, m->a);

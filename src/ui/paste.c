@@ -10,6 +10,10 @@ enum { PASTE_MAX = 64 * 1024 }; /* typing that much takes a guest some 20 minute
 
 void paste_clipboard(struct viewer *viewer)
 {
+    if (viewer->update.model.pasting) { /* there may be no room for both */
+        viewer_say(viewer, "What was pasted before is still being typed");
+        return;
+    }
     char *text = SDL_GetClipboardText();
     size_t length = text ? strlen(text) : 0;
     if (!length)

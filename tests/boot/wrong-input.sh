@@ -453,6 +453,7 @@ fi
 tap_status=$USAGE tap_says='this is no tap device'
 (exec 3<>/dev/net/tun) 2>/dev/null || tap_status=$HOST tap_says='/dev/net/tun'
 
+says 'an unknown keyboard layout' $USAGE 'no such keyboard layout' "$HV" run "${idle[@]}" --layout 'de(nodead)'
 says 'an unknown network' $USAGE 'none, user, tap=NAME or socket=PATH.*did you mean "user"' "$HV" run "${idle[@]}" --net usr
 says 'an unknown key of it' $USAGE 'unknown key "retrict"; did you mean "restrict"' "$HV" run "${idle[@]}" --net user,retrict
 says 'a wrong MAC' $USAGE 'six bytes' "$HV" run "${idle[@]}" --net user,mac=52:54:00
@@ -557,6 +558,17 @@ says 'an unknown key' $USAGE 'no key "ctlr"; did you mean "ctrl"' "$HV" send liv
 says 'no key' $USAGE 'key' "$HV" send live key ''
 says 'too many keys' $USAGE 'at most 8' "$HV" send live key a+b+c+d+e+f+g+h+i
 says 'text that no key types' $FAILED '1 characters were left out' "$HV" send live text 'ä'
+says 'an unknown layout for a text' $USAGE 'did you mean "gb"' "$HV" send live text --layout uk a
+says 'nothing to send' $USAGE 'click, key, move, paste, scroll or text' "$HV" send live
+says 'an unknown thing to send' $USAGE 'click, key, move, paste, scroll or text' "$HV" send live txet a
+says 'two texts' $USAGE 'one text' "$HV" send live text a b
+says 'text that is not UTF-8' $USAGE 'not UTF-8' "$HV" send live text '\377'
+says 'a place without a tablet' $WRONG_STATE 'takes no positions' "$HV" send live move 1,1
+says 'a place outside the picture' $USAGE 'pixels' "$HV" send live click at 100000,1
+says 'a place that is none' $USAGE 'two numbers' "$HV" send live move 1
+says 'an unknown button' $USAGE 'did you mean "right"' "$HV" send live click rigth
+says 'half a click' $USAGE 'click: ' "$HV" send live click left at
+says 'a wheel of letters' $USAGE 'a number of steps' "$HV" send live scroll up
 says 'no CD to eject' $WRONG_STATE 'no CD' "$HV" eject live
 says 'no floppy to eject' $WRONG_STATE 'no floppy' "$HV" eject live fd
 says 'a floppy without a drive' $WRONG_STATE 'no floppy drive' "$HV" set live fd=disk.img

@@ -2,6 +2,7 @@
 #include "base/display-protocol.h"
 #include "base/error.h"
 #include "base/fds.h"
+#include "block/image.h"
 #include "bus/input.h"
 #include "cli/cli.h"
 #include "keys/layout.h"

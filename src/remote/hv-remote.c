@@ -187,6 +187,16 @@ static void confine(int socket)
     close_range((unsigned)socket + 1, ~0u, 0);
 }
 
+/* Ends the program when nobody has the socket's other end, whatever it waits for meanwhile: a name
+ * server, or somebody who does not answer. */
+static gpointer watch(gpointer data)
+{
+    struct pollfd client = { GPOINTER_TO_INT(data), 0, 0 };
+    while (poll(&client, 1, -1) <= 0)
+        ;
+    _exit(HV_OK);
+}
+
 int main(int argc, char **argv)
 {
     struct service service = { .socket = argc == 3 ? (int)strtol(argv[1], NULL, 10) : -1 };
@@ -198,6 +208,7 @@ int main(int argc, char **argv)
     if (g_getenv("HV_VERBOSE"))
         log_set_level(LOG_INFO);
     confine(service.socket);
+    g_thread_unref(g_thread_new("watch", watch, GINT_TO_POINTER(service.socket)));
     service.source = open_source(argv[2], &service.why);
     if (service.source)
         service.source->socket = service.socket;

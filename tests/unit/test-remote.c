@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -37,7 +38,7 @@ struct peer {
     GThread *thread;
     struct remote_hello hello;
     size_t hello_length;
-    _Atomic enum manner manner;
+    atomic_int manner;    /* of enum manner */
     uint8_t *area, *data; /* data: SIZE + 512 bytes */
     unsigned requests[REMOTE_GIVE_UP + 1];
     uint64_t longest;
@@ -48,7 +49,7 @@ static void answer(const struct peer *peer, const struct remote_request *request
     uint8_t bytes[64] = { 0 };
     struct remote_reply reply = { request->id, request->slot, error };
     size_t length = sizeof reply;
-    switch (peer->manner) {
+    switch ((enum manner)peer->manner) {
     case WRONG_ID:
         reply.id += 1000;
         break;

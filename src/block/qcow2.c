@@ -134,7 +134,6 @@ static void close_image(struct mapped *mapped)
 
 static const struct mapped_format calls = {
     .name = "qcow2",
-    .keeps = true,
     .peek = qcow2_peek,
     .map = qcow2_map,
     .unpack = qcow2_unpack,
@@ -143,7 +142,6 @@ static const struct mapped_format calls = {
     .cancel = qcow2_cancel,
     .zero = qcow2_zero,
     .flush = qcow2_flush,
-    .owes = qcow2_owes,
     .close = close_image,
 };
 
@@ -321,7 +319,6 @@ static void tell(struct disk *disk, format_teller *say, void *opaque)
 {
     struct qcow2 *qcow2 = (struct qcow2 *)disk;
     const struct qcow2_header *header = &qcow2->header;
-    g_autoptr(GError) error = NULL;
     say(opaque, "version", NULL, header->version);
     say(opaque, "cluster", NULL, qcow2->cluster);
     say(opaque, "compression", header->incompatible & QCOW2_ZSTD ? "zstd" : "zlib", 0);
@@ -334,9 +331,11 @@ static void tell(struct disk *disk, format_teller *say, void *opaque)
         say(opaque, "state", "was not closed: it is repaired when it is opened for writing", 0);
     if (header->incompatible & QCOW2_CORRUPT)
         say(opaque, "state", "corrupt: hv image check --repair", 0);
-    if (!qcow2->snapshots && !qcow2_read_snapshots(qcow2, disk->name, &error)) /* is readonly */
-        say(opaque, "state", error->message, 0);
-    for (uint32_t i = 0; i < header->snapshots && !error; i++) {
+    /* Those of a readonly disk were not of interest so far. */
+    bool known = qcow2->snapshots || qcow2_read_snapshots(qcow2, disk->name, NULL);
+    if (!known)
+        say(opaque, "state", "its snapshot table cannot be read", 0);
+    for (uint32_t i = 0; i < header->snapshots && known; i++) {
         g_autofree char *key = g_strdup_printf("snapshot %s", qcow2->snapshots[i].id);
         say(opaque, key, qcow2->snapshots[i].name, 0);
     }

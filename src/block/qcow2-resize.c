@@ -33,11 +33,16 @@ static int grow_l1(struct qcow2 *qcow2, size_t size)
         return ENOMEM;
     memcpy(l1, qcow2->l1, qcow2->l1_size * 8);
     int error = qcow2_allocate_row(qcow2, clusters, &first);
-    if (!error)
-        error = table_write_change(qcow2->mapped.file, first << qcow2->bits, l1, &all);
+    if (error) {
+        g_free(l1);
+        return error;
+    }
+    error = table_write_change(qcow2->mapped.file, first << qcow2->bits, l1, &all);
     if (!error)
         error = qcow2_write_back(qcow2);
     if (error) {
+        if (qcow2_release(qcow2, first, clusters))
+            qcow2->losing = true;
         g_free(l1);
         return error;
     }
@@ -49,6 +54,10 @@ static int grow_l1(struct qcow2 *qcow2, size_t size)
     if (error) {
         header->l1_at = old;
         header->l1_size = (uint32_t)old_size;
+        /* Which of them the file names is not known, unless this can be written. */
+        if (error != ENOSPC && error != EDQUOT && qcow2_write_header(qcow2))
+            qcow2->broken = true;
+        qcow2->losing = true;
         g_free(l1);
         return error;
     }

@@ -50,6 +50,35 @@ see() {
     "$HV" screen "$name" --wait "$1" --timeout "$2" >screen || fail "the screen has no '$1' in $2 s"
 }
 
+# reads_pixels: the picture of a text screen, read by its glyphs, is what stands in its cells. It is
+# tried again when the screen changed between the two.
+reads_pixels() {
+    for _ in 1 2 3; do
+        "$HV" screen "$name" --text >cells
+        "$HV" screen "$name" --text --pixels >glyphs
+        "$HV" screen "$name" --text >again
+        cmp -s cells again || continue
+        cmp -s cells glyphs && return
+        diff cells glyphs | sed 's/^/# /'
+        fail 'the picture does not read like the cells of the text screen'
+    done
+    fail 'the screen does not stand still'
+}
+
+# reads_graphics: what the guest's shell in graphics writes is read without a mistake; the serial port
+# says what it is.
+reads_graphics() {
+    type 'clear; (echo GLY""PHS; dmesg --color=never | head -n 20 | cut -c1-100 | expand; echo GLY""PHS-END) >/tmp/g\n'
+    type 'cat /tmp/g | tee /dev/ttyS0\n'
+    see '^GLYPHS-END' 60
+    serial_has '^GLYPHS-END' 60
+    "$HV" screen "$name" --json | grep -q '"source": "glyphs"' || fail 'the console is not in graphics'
+    "$HV" screen "$name" --text | sed -n '/^GLYPHS$/,/^GLYPHS-END/p' | sed 's/ *$//' >glyphs
+    tr -d '\r' <serial | sed -n '/^GLYPHS$/,/^GLYPHS-END/p' | sed 's/ *$//' >written
+    [ "$(wc -l <written)" -ge 20 ] || fail 'the guest has written little'
+    cmp -s written glyphs || fail "the screen is read wrongly: $(diff written glyphs | head -4)"
+}
+
 # type TEXT, with \n for Enter; key NAME.
 type() { "$HV" send "$name" text "$1"; }
 key() { "$HV" send "$name" key "$1"; }

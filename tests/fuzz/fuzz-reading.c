@@ -38,7 +38,8 @@ static void draw(struct input *input, uint32_t *pixels, uint32_t width, uint32_t
 static void copy(struct input *input, uint32_t *pixels, uint32_t width, uint32_t height)
 {
     uint32_t from = take(input, 2) % height, to = take(input, 2) % height;
-    uint32_t rows = MIN(take(input, 1), height - MAX(from, to));
+    uint32_t rows = take(input, 1);
+    rows = MIN(rows, height - MAX(from, to));
     memmove(pixels + (size_t)to * width, pixels + (size_t)from * width,
             (size_t)rows * width * sizeof *pixels);
 }

@@ -576,6 +576,8 @@ says 'no such drive' $USAGE 'cd or fd' "$HV" eject live tape
 says 'resume of what runs' $WRONG_STATE 'only a paused machine' "$HV" stop live --resume
 says 'two wishes at once' $USAGE 'one of' "$HV" stop live --pause --reset
 says 'a wrong pattern' $USAGE 'pattern|regular' "$HV" screen live --wait '('
+says 'text and JSON at once' $USAGE 'one of --text, --json' "$HV" screen live --text --json
+says 'pixels without text' $USAGE '--pixels is how text is read' "$HV" screen live --pixels --png -
 says 'a wrong time' $USAGE '--timeout' "$HV" screen live --wait x --timeout soon
 says 'a text that never comes' 5 'not seen in time: /never/' "$HV" screen live --wait never --timeout 1
 says 'a machine of nearly that name' $NOT_FOUND 'no machine "liev" runs; did you mean "live"' "$HV" info liev

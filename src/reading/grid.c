@@ -267,19 +267,19 @@ static void search_all(struct search *search, unsigned count)
 }
 
 /* Menus of boot loaders over a picture have the VGA's font, their letters one colour. */
-static bool search_inks(struct search *search)
+static bool find_inked(const struct canvas *canvas, struct grid *grid)
 {
     uint32_t inks[INKS_MAX];
-    unsigned count = find_inks(search->canvas, inks);
+    unsigned count = find_inks(canvas, inks);
     struct spots spots;
-    search->spots = &spots;
-    search->score = (struct score){ 0 };
-    for (unsigned i = 0; i < count && !is_certain(&search->score); i++) {
-        find_spots(search->canvas, &inks[i], &spots);
-        search->ink = &inks[i];
-        search_all(search, 1);
+    struct search search = { .canvas = canvas, .spots = &spots };
+    for (unsigned i = 0; i < count && !is_certain(&search.score); i++) {
+        find_spots(canvas, &inks[i], &spots);
+        search.ink = &inks[i];
+        search_all(&search, 1);
     }
-    return search->score.strong >= 4 && is_likely(&search->score);
+    *grid = search.best;
+    return search.score.strong >= 4 && is_likely(&search.score);
 }
 
 bool grid_find(const struct canvas *canvas, struct grid *grid)
@@ -293,8 +293,8 @@ bool grid_find(const struct canvas *canvas, struct grid *grid)
     search_usual(&search);
     if (!is_certain(&search.score))
         search_all(&search, G_N_ELEMENTS(shapes));
-    if (!is_likely(&search.score) && !search_inks(&search))
-        return false;
+    if (!is_likely(&search.score))
+        return find_inked(canvas, grid);
     *grid = search.best;
     return true;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "reading/font.h"
 #include "reading/reading.h"
 
 enum {
@@ -52,10 +53,12 @@ static bool bind(struct tesseract *t)
 static bool tesseract_open(struct tesseract *t, GError **error)
 {
     t->library = dlopen("libtesseract.so.5", RTLD_NOW | RTLD_LOCAL);
+    const char *missing = font_missing();
     if (!t->library || !bind(t))
         return hv_fail(error, HV_WRONG_STATE,
-                       "the screen has no text in a known font, and tesseract, which may read "
-                       "other text, is not installed (Debian: libtesseract5, tesseract-ocr-eng)");
+                       "the screen has no text in a known font%s%s, and tesseract, which may read "
+                       "other text, is not installed (Debian: libtesseract5, tesseract-ocr-eng)",
+                       *missing ? "; hv was built without those of " : "", missing);
     t->handle = t->create();
     if (!t->handle || t->init(t->handle, NULL, "eng"))
         return hv_fail(error, HV_WRONG_STATE,

@@ -833,7 +833,7 @@ static const struct {
     const char *file, *call;
 } excused[] = {
     { "mapped.c", "raw_sync" },  /* all formats that are written have a flush of their own */
-    { "remote.c", "ftruncate" }, /* of memory shared with another process, not of an image */
+    { "remote-hello.c", "ftruncate" }, /* of memory shared with another process, not of an image */
 };
 
 static bool is_excused(const struct site *site)

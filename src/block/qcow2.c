@@ -134,6 +134,7 @@ static void close_image(struct mapped *mapped)
 
 static const struct mapped_format calls = {
     .name = "qcow2",
+    .keeps = true,
     .peek = qcow2_peek,
     .map = qcow2_map,
     .unpack = qcow2_unpack,
@@ -142,6 +143,7 @@ static const struct mapped_format calls = {
     .cancel = qcow2_cancel,
     .zero = qcow2_zero,
     .flush = qcow2_flush,
+    .owes = qcow2_owes,
     .close = close_image,
 };
 

@@ -20,8 +20,10 @@ enum {
     BLOCK_HEIGHT = 16,
     BLOCKS_MAX = 96,
     SPOTS_MAX = 160,
-    INKS_MAX = 6,
-    PATIENCE = 20, /* so many samples without text: this is not the grid */
+    INKS_MAX = 4,
+    PATIENCE =
+        12, /* so many samples that are no text, or twice with empty cells: it is not the grid */
+    VOTES_MIN = 64, /* pixels of a colour, of those looked at, that may be a text's */
 };
 
 /* Places where the colour changes from one pixel to the next. */
@@ -136,7 +138,7 @@ static unsigned find_inks(const struct canvas *canvas, uint32_t inks[INKS_MAX])
         unsigned best = 0;
         for (unsigned i = 1; i < BUCKETS; i++)
             best = seen[i].votes > seen[best].votes ? i : best;
-        if (!seen[best].votes)
+        if (seen[best].votes < VOTES_MIN)
             break;
         inks[found] = seen[best].colour;
         seen[best].votes = 0;
@@ -173,6 +175,7 @@ static struct score try_grid(const struct canvas *canvas, const struct grid *gri
                              const struct spots *spots, const uint32_t *ink)
 {
     struct score score = { 0 };
+    unsigned seen = 0;
     uint32_t width = shape_cell_width(grid->shape), height = shape_cell_height(grid->shape);
     for (unsigned i = 0; i < spots->count; i++) {
         const struct spot *spot = &spots->spot[i];
@@ -187,7 +190,7 @@ static struct score try_grid(const struct canvas *canvas, const struct grid *gri
             score.weak++;
         else if (cell.kind != CELL_BLANK)
             score.failed++;
-        if (score.failed >= PATIENCE && !score.strong)
+        if (!score.strong && (score.failed >= PATIENCE || ++seen >= 2 * PATIENCE))
             break;
     }
     return score;

@@ -68,7 +68,7 @@ reads_pixels() {
 # reads_graphics: what the guest's shell in graphics writes is read without a mistake; the serial port
 # says what it is.
 reads_graphics() {
-    type 'clear; (echo GLY""PHS; dmesg --color=never | head -n 20 | cut -c1-100 | expand; echo GLY""PHS-END) >/tmp/g\n'
+    type 'clear; (echo; echo GLY""PHS; dmesg --color=never | head -n 20 | cut -c1-100 | expand; echo GLY""PHS-END) >/tmp/g\n'
     type 'cat /tmp/g | tee /dev/ttyS0\n'
     see '^GLYPHS-END' 60
     serial_has '^GLYPHS-END' 60

@@ -419,7 +419,6 @@ static void judge_at_end(const struct life *life, const char *which, const uint3
                          uint64_t sectors)
 {
     g_autofree char *raw = image_path("seen.raw");
-    g_autoptr(GError) error = NULL;
     g_assert_cmpint(image_run(NULL, "qemu-img convert %s -O raw %s %s", which, life->path, raw), ==,
                     0);
     struct disk *disk = image_open_file(raw, true);

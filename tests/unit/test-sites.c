@@ -34,9 +34,9 @@ struct scenario {
     size_t size;
     const char *folder;
     bool tool, zeroes, strung; /* disk_now; over zeroes.c; a disk of two files */
-    bool closing;              /* a failure was while the image was being closed */
-    char *target;              /* of verbs that make one */
-    char *image;               /* what a verb or a reader is for */
+    bool unflushed; /* the last flush failed, or a failure was while the image was closed */
+    char *target;   /* of verbs that make one */
+    char *image;    /* what a verb or a reader is for */
     char **argv;
     /* Of each sector: what the guest may see now, and what may be left when all is lost that was
      * not flushed. By round; 0: zeros; BEFORE: as at first. */
@@ -53,7 +53,7 @@ struct way {
 /* A failure that took from the disk what the guest wrote. */
 static bool lost(const struct scenario *scenario)
 {
-    return host.failed && !host_hides() && (host.what == CALL_SYNC || scenario->closing);
+    return host.failed && !host_hides() && (host.what == CALL_SYNC || scenario->unflushed);
 }
 
 /* What a request may end with. */
@@ -144,6 +144,7 @@ static void flush(struct scenario *scenario)
 {
     int error = ask(scenario, DISK_FLUSH, 0, 0);
     judge_error(scenario, error);
+    scenario->unflushed = error;
     if (!error)
         memcpy(scenario->kept, scenario->seen, scenario->history.disk / SECTOR * 8);
 }
@@ -232,7 +233,7 @@ static void run_guest(struct scenario *scenario)
     flush(scenario);
     bool before = host.failed;
     history_close(history);
-    scenario->closing = host.failed && !before;
+    scenario->unflushed |= host.full || (host.failed && !before);
 }
 
 static void mend(const char *path)
@@ -419,7 +420,8 @@ static void run_damaged(struct scenario *scenario)
         return;
     struct image_owner *owner = &scenario->history.owner;
     g_assert_cmpint(image_transfer(owner, DISK_WRITE, 0, data, sizeof data), !=, 0);
-    host_stop();
+    host_stop(); /* that was perhaps not why */
+    g_assert_cmpint(image_transfer(owner, DISK_WRITE, 0, data, sizeof data), !=, 0);
     g_assert_cmpint(image_transfer(owner, DISK_WRITE, 1 << 20, data, sizeof data), !=, 0);
     history_close(&scenario->history);
 }
@@ -455,7 +457,7 @@ static void run_filler(struct scenario *scenario)
     flush(scenario);
     bool before = host.failed;
     history_close(&scenario->history);
-    scenario->closing = host.failed && !before;
+    scenario->unflushed |= host.full || (host.failed && !before);
 }
 
 static void judge_nothing(struct scenario *scenario)
@@ -744,7 +746,7 @@ static void restore(struct scenario *scenario)
         const struct file *file = &g_array_index(scenario->files, struct file, i);
         put_bytes(file->path, file->bytes);
     }
-    scenario->closing = false;
+    scenario->unflushed = false;
     g_rand_set_seed(scenario->history.rand, 7);
     for (size_t s = 0; s < CAPACITY / SECTOR; s++)
         scenario->seen[s] = scenario->kept[s] = s < scenario->size / SECTOR ? 1ULL << BEFORE : 1;

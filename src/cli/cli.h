@@ -24,6 +24,7 @@ int verb_open(int argc, char **argv);
 int verb_eject(int argc, char **argv);
 int verb_set(int argc, char **argv);
 int verb_vsock(int argc, char **argv);
+int verb_test(int argc, char **argv);
 int verb_image(int argc, char **argv);
 int verb_devices(int argc, char **argv);
 
@@ -56,6 +57,8 @@ struct client *client_open(const char *name, GError **error);
 struct client *client_open_network(const char *name, GError **error);
 void client_close(struct client *client);
 const char *client_name(const struct client *client);
+/* Readable when there is something for client_event. */
+int client_fd(const struct client *client);
 /* Calls a method; takes over params (may be NULL). The result, or NULL with an error whose code is
  * the exit status. Events that come meanwhile are dropped. */
 json_t *client_call(struct client *client, const char *method, json_t *params, GError **error);

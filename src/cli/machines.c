@@ -189,6 +189,11 @@ const char *client_name(const struct client *client)
     return client->name;
 }
 
+int client_fd(const struct client *client)
+{
+    return client->fd;
+}
+
 /* The next line as JSON; NULL at the end, or when none came in time (timed_out). */
 static json_t *receive(struct client *client, int timeout_ms, bool *timed_out)
 {

@@ -21,6 +21,8 @@ const struct verb verbs[] = {
     { "set", "[NAME] cd=FILE|none, fd=FILE|none, memory=SIZE, net=on|off, port+=RULE, port-=RULE",
       "change CD, floppy, memory, cable or published ports", verb_set },
     { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
+    { "test", "FILE... [--check] [--set KEY=VALUE,...] [--output DIR]", "boot tests, written in a language of their own",
+      verb_test },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },
     { "image", "info|create|convert|import|resize ...", "disk images: hv image --help",

@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 #include "cli/view.h"
 
-#include <png.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,24 +22,6 @@ static bool want_picture(struct look *look, GError **error)
 {
     return look->view.width || view_wait(&look->view, FIRST_PICTURE_MS) == VIEW_CHANGED ||
            hv_fail(error, HV_FAILED, "%s shows no picture", client_name(look->client));
-}
-
-static bool write_png(const struct view *view, const char *path, GError **error)
-{
-    png_image image = { .version = PNG_IMAGE_VERSION,
-                        .width = view->width,
-                        .height = view->height,
-                        .format = PNG_FORMAT_BGRA };
-    size_t pixels = (size_t)view->width * view->height;
-    if (!pixels || pixels > view->frame_bytes / 4)
-        return hv_fail(error, HV_FAILED, "the machine shows no picture");
-    g_autofree uint32_t *copy = g_new(uint32_t, pixels);
-    for (size_t i = 0; i < pixels; i++)
-        copy[i] = view->frame[i] | 0xff000000;
-    bool to_stdout = !strcmp(path, "-");
-    int done = to_stdout ? png_image_write_to_stdio(&image, stdout, 0, copy, 0, NULL)
-                         : png_image_write_to_file(&image, path, 0, copy, 0, NULL);
-    return done || hv_fail(error, HV_FAILED, "%s: %s", path, image.message);
 }
 
 /* --- text ------------------------------------------------------------------------------------ */
@@ -177,7 +158,7 @@ static int screen_run(struct look *look)
         return screen_wait(look);
     bool ok = view_open(&look->view, client_name(look->client), &error);
     if (ok && look->png)
-        ok = want_picture(look, &error) && write_png(&look->view, look->png, &error);
+        ok = want_picture(look, &error) && view_png(&look->view, look->png, &error);
     else if (ok)
         ok = show_text(look, &error);
     return ok ? HV_OK : cli_fail(error);

@@ -3,7 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <png.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -127,4 +130,22 @@ bool view_read(struct view *view)
     view->changed = (struct rectangle){ 0 };
     return view->width &&
            reading_update(view->reading, view->frame, view->width, view->height, changed);
+}
+
+bool view_png(const struct view *view, const char *path, GError **error)
+{
+    png_image image = { .version = PNG_IMAGE_VERSION,
+                        .width = view->width,
+                        .height = view->height,
+                        .format = PNG_FORMAT_BGRA };
+    size_t pixels = (size_t)view->width * view->height;
+    if (!pixels || pixels > view->frame_bytes / 4)
+        return hv_fail(error, HV_FAILED, "the machine shows no picture");
+    g_autofree uint32_t *copy = g_new(uint32_t, pixels);
+    for (size_t i = 0; i < pixels; i++)
+        copy[i] = view->frame[i] | 0xff000000;
+    bool to_stdout = !strcmp(path, "-");
+    int done = to_stdout ? png_image_write_to_stdio(&image, stdout, 0, copy, 0, NULL)
+                         : png_image_write_to_file(&image, path, 0, copy, 0, NULL);
+    return done || hv_fail(error, HV_FAILED, "%s: %s", path, image.message);
 }

@@ -30,3 +30,6 @@ enum view_news view_wait(struct view *view, int timeout_ms);
 
 /* Brings `reading` up to date with what changed of the picture. True when the text is another. */
 bool view_read(struct view *view);
+
+/* Writes the picture as PNG; "-" is the standard output. */
+bool view_png(const struct view *view, const char *path, GError **error);

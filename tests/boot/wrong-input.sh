@@ -622,6 +622,22 @@ says 'a larger disk that is thrown away' $WRONG_STATE 'with --throwaway' "$HV" s
 "$HV" stop away --kill
 ends 'it ends, too' "$pid" 0
 
+# --- tests in hv's language -------------------------------------------------------------------
+
+printf 'vm\n  memry 1G\nstep "x"\n  se "y"\n' >wrong.hvt
+printf 'vm\n  image none.img\n  sha256 %064d\nboot\n' 0 >file.hvt
+printf 'vm\n  firmware %s/triple.rom\n  memory 16M\n  net none\nboot\nsee "never"\n' "$guests" >triple.hvt
+says 'no script' $USAGE 'a script is wanted' "$HV" test
+says 'a script that is not there' $USAGE 'none.hvt:1:1:.*No such file' "$HV" test --check none.hvt
+says 'a wrong script: its first line' $USAGE 'wrong.hvt:2:3: "memry".*did you mean "memory"' "$HV" test --check wrong.hvt
+says 'a wrong script: all its lines' $USAGE 'wrong.hvt:4:3: "se" is no verb; did you mean "see"' "$HV" test --check wrong.hvt
+says 'a wrong script is not run' 99 'wrong.hvt:2:3' "$HV" test wrong.hvt
+says 'a value that is none' $USAGE 'KEY=VALUE,... is wanted' "$HV" test --set a wrong.hvt
+says 'a test without its image' $FAILED '' "$HV" test file.hvt
+holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out
+says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt
+holds 'the crash is told' grep -q '^# triple.hvt:6: see "never": .*crashed' out
+
 # --- windows ----------------------------------------------------------------------------------
 
 window_checks=11

@@ -1,0 +1,310 @@
+/* Runs a test script; see run.h. What each verb does is in verbs-run.c. */
+#include "test/run.h"
+
+#include "base/error.h"
+#include "test/crash.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- waiting --------------------------------------------------------------------------------- */
+
+void run_note(struct run *run, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_ptr_array_add(run->now->notes, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+/* What is new on the serial port and the screen is looked at for crashes. */
+static void judge(struct run *run, struct target *t)
+{
+    /* From the start of the line that was not complete. */
+    size_t from = MAX(t->log_judged, t->log_start);
+    while (from > t->log_start && t->log->str[from - 1] != '\n')
+        from--;
+    if (!t->crash && t->log->len > from)
+        t->crash = crash_find(t->log->str + from, run->watch);
+    t->log_judged = t->log->len;
+    if (!t->crash && t->screen_old)
+        t->crash = crash_find(target_screen(t), run->watch);
+}
+
+/* Takes the news of all machines, after waiting for some at most that long. */
+static void take_news(struct run *run, gint64 timeout_us)
+{
+    g_autofree struct pollfd *fds = g_new(struct pollfd, (gsize)run->targets->len * TARGET_FDS + 1);
+    unsigned count = 0;
+    for (guint i = 0; i < run->targets->len; i++)
+        count += target_fds(g_ptr_array_index(run->targets, i), fds + count);
+    poll(fds, count, (int)CLAMP((timeout_us + 999) / 1000, 0, G_MAXINT));
+    for (guint i = 0; i < run->targets->len; i++) {
+        struct target *t = g_ptr_array_index(run->targets, i);
+        target_pump(t);
+        judge(run, t);
+    }
+}
+
+static bool has_crashed(struct run *run, GError **error)
+{
+    for (guint i = 0; i < run->targets->len; i++) {
+        const struct target *t = g_ptr_array_index(run->targets, i);
+        if (t->crash)
+            return !hv_fail(error, HV_CRASHED, "%s crashed: %s", t->vm->name, t->crash);
+        if (!t->pid && t->control == NULL && !t->expected_end && t->status)
+            return !hv_fail(error, HV_CRASHED, "%s ended with status %d: %s", t->vm->name,
+                            t->status, t->messages->str);
+    }
+    return false;
+}
+
+static pid_t vmm_of(struct target *t)
+{
+    json_t *info = t->control ? client_call(t->control, "info", NULL, NULL) : NULL;
+    pid_t pid = (pid_t)json_integer_value(json_object_get(info, "pid"));
+    json_decref(info);
+    return pid;
+}
+
+bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gint64 within,
+              GError **error)
+{
+    struct patience patience;
+    patience_start(&patience, vmm_of(t), within);
+    take_news(run, 0);
+    for (;;) {
+        g_autofree char *note = NULL;
+        if (test(t, data, &note)) {
+            if (note)
+                run_note(run, "%s", note);
+            run->now->busy += patience_busy(&patience);
+            return true;
+        }
+        gint64 left = MIN(patience_left(&patience), patience_left(&run->whole));
+        if (has_crashed(run, error))
+            return false;
+        if (left <= 0) {
+            gint64 busy = patience_busy(&patience);
+            run->now->busy += busy;
+            return hv_fail(error, HV_TIMED_OUT, "not in %.1f s of guest time (host busy %.1f s)%s",
+                           (double)within / G_USEC_PER_SEC, (double)busy / G_USEC_PER_SEC,
+                           patience_left(&run->whole) <= 0 ? ": the test's limit is over" : "");
+        }
+        if (!t->pid && test(t, data, &note))
+            return true;
+        take_news(run, left);
+    }
+}
+
+/* --- steps ----------------------------------------------------------------------------------- */
+
+struct target *run_target(struct run *run, const struct command *command)
+{
+    for (guint i = 0; command->machine && i < run->targets->len; i++) {
+        struct target *t = g_ptr_array_index(run->targets, i);
+        if (!strcmp(t->vm->name, command->machine))
+            return t;
+    }
+    return g_ptr_array_index(run->targets, 0);
+}
+
+static void result_free(void *data)
+{
+    struct result *result = data;
+    g_free(result->title);
+    g_free(result->message);
+    g_ptr_array_free(result->notes, true);
+    g_free(result);
+}
+
+static struct result *begin(struct run *run, const char *title)
+{
+    struct result *result = g_new0(struct result, 1);
+    result->title = g_strdup(title);
+    result->notes = g_ptr_array_new_with_free_func(g_free);
+    result->wall = g_get_monotonic_time();
+    g_ptr_array_add(run->results, result);
+    return run->now = result;
+}
+
+/* The last lines of a text, as notes. */
+static void note_tail(struct run *run, const char *what, const char *text, unsigned count)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    guint all = g_strv_length(lines), shown = 0;
+    while (all && !*g_strstrip(lines[all - 1]))
+        all--;
+    for (guint i = all > count ? all - count : 0; i < all; i++, shown++)
+        run_note(run, "%s: %s", what, lines[i]);
+}
+
+/* What there is to be seen of a failure: pictures, logs, last lines. */
+static void keep_evidence(struct run *run)
+{
+    enum { SERIAL_LINES = 5, SCREEN_LINES = 25 };
+    for (guint i = 0; i < run->targets->len; i++) {
+        struct target *t = g_ptr_array_index(run->targets, i);
+        g_autofree char *base =
+            g_strdup_printf("%s/%s-%u", run->output, t->vm->name, run->results->len);
+        g_autofree char *picture = g_strconcat(base, ".png", NULL);
+        g_autofree char *log = g_strconcat(base, ".serial.txt", NULL);
+        note_tail(run, "screen", target_screen(t), SCREEN_LINES);
+        note_tail(run, "serial", t->log->str + t->log_start, SERIAL_LINES);
+        bool anything = t->pid || t->log->len;
+        if (!anything || g_mkdir_with_parents(run->output, 0777) < 0)
+            continue;
+        if (target_picture(t, picture, NULL))
+            run_note(run, "picture: %s", picture);
+        if (t->log->len && g_file_set_contents(log, t->log->str, -1, NULL))
+            run_note(run, "log: %s", log);
+    }
+}
+
+static void end(struct run *run, enum outcome outcome, const char *message)
+{
+    struct result *result = run->now;
+    result->wall = g_get_monotonic_time() - result->wall;
+    result->outcome = MAX(outcome, result->outcome);
+    if (message) {
+        g_free(result->message);
+        result->message = g_strdup(message);
+    }
+    if (outcome == OUTCOME_FAILED)
+        keep_evidence(run);
+    if (run->finished)
+        run->finished(run, result);
+    run->now = NULL;
+}
+
+static bool do_block(struct run *run, GPtrArray *block, GError **error);
+
+/* One command with what stands before it and below it. A soft one does not fail the step. */
+static bool do_command(struct run *run, const struct command *command, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    bool ok = true, own = false; /* own: it failed itself, not a command below it */
+    gint64 start = g_get_monotonic_time() + command->after, now;
+    while (command->after && (now = g_get_monotonic_time()) < start)
+        take_news(run, start - now);
+    if (command->verb->id == VERB_REPEAT) {
+        gint64 times = command_value(command, "COUNT", 0)->number;
+        for (gint64 i = 1; ok && i <= times; i++)
+            if (!(ok = do_block(run, command->block, &why)))
+                g_prefix_error(&why, "the %" G_GINT64_FORMAT ". time: ", i);
+    } else {
+        ok = verb_do(run, command, &why);
+        own = !ok;
+        if (ok && command->block)
+            ok = do_block(run, command->block, &why);
+    }
+    if (ok)
+        return true;
+    if (own)
+        g_prefix_error(&why, "%s:%u: %s: ", command->place.file, command->place.line,
+                       command->text);
+    if (!command->bug) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    run->now->outcome = MAX(run->now->outcome, OUTCOME_SOFT);
+    run_note(run, "soft%s%s: %s", *command->bug ? " " : "", command->bug, why->message);
+    return true;
+}
+
+static bool do_block(struct run *run, GPtrArray *block, GError **error)
+{
+    for (guint i = 0; i < block->len && !run->skip; i++)
+        if (!do_command(run, g_ptr_array_index(block, i), error))
+            return false;
+    return true;
+}
+
+/* Does a command of the script's own level are a step of their own: with what belongs to it. */
+static bool is_step(const struct command *command)
+{
+    return command->verb->id == VERB_STEP || command->block;
+}
+
+static bool set_up(struct run *run, const struct command *command)
+{
+    unsigned set;
+    const struct token *token;
+    switch (command->verb->id) {
+    case VERB_WATCH:
+        run->watch = 0;
+        for (unsigned i = 0; (token = command_value(command, "WORD", i)); i++)
+            run->watch |= crash_named(token->text, &set) ? set : 0;
+        return true;
+    case VERB_LIMIT:
+        patience_start(&run->whole, 0, command_value(command, "DURATION", 0)->number);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool do_steps(struct run *run)
+{
+    bool ok = true;
+    const GPtrArray *all = run->script->commands;
+    for (guint i = 0; ok && i < all->len;) {
+        const struct command *command = g_ptr_array_index(all, i);
+        g_autoptr(GError) error = NULL;
+        if (set_up(run, command)) {
+            i++;
+            continue;
+        }
+        if (is_step(command)) {
+            const struct token *title = command_value(command, "STRING", 0);
+            begin(run, title ? title->text : command->text);
+            ok = do_command(run, command, &error);
+            i++;
+        } else {
+            begin(run, run->script->title);
+            while (ok && i < all->len && !is_step(g_ptr_array_index(all, i)))
+                ok = do_command(run, g_ptr_array_index(all, i++), &error);
+        }
+        end(run,
+            !ok         ? OUTCOME_FAILED
+            : run->skip ? OUTCOME_SKIPPED
+                        : OUTCOME_OK,
+            error ? error->message : NULL);
+        if (run->skip)
+            break;
+    }
+    return ok;
+}
+
+bool run_script(struct run *run, const struct script *script, const char *path, const char *output)
+{
+    const gint64 limit = (gint64)3600 * G_USEC_PER_SEC;
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *network =
+        script->vms->len > 1 ? g_strdup_printf("%s/hv-test-%d", g_get_tmp_dir(), (int)getpid())
+                             : NULL;
+    run->script = script;
+    run->output = g_strdup(output);
+    run->watch = CRASH_LINUX | CRASH_BOOT;
+    run->results = g_ptr_array_new_with_free_func(result_free);
+    run->targets = g_ptr_array_new_with_free_func((GDestroyNotify)target_free);
+    patience_start(&run->whole, 0, limit);
+    for (guint i = 0; i < script->vms->len; i++) {
+        const struct vm *vm = g_ptr_array_index(script->vms, i);
+        g_autofree char *name = g_strdup_printf("test-%d-%s", (int)getpid(), vm->name);
+        g_ptr_array_add(run->targets, target_new(vm, name, folder, network));
+    }
+    bool ok = do_steps(run);
+    g_ptr_array_set_size(run->targets, 0);
+    if (network)
+        g_unlink(network);
+    return ok;
+}
+
+void run_finish(struct run *run)
+{
+    g_ptr_array_free(run->results, true);
+    g_ptr_array_free(run->targets, true);
+    g_free(run->output);
+}

@@ -1,0 +1,48 @@
+/* Runs a test script: its machines, its steps, and what came of them. One thread. */
+#pragma once
+#include "test/patience.h"
+#include "test/target.h"
+
+enum outcome { OUTCOME_OK, OUTCOME_SOFT, OUTCOME_FAILED, OUTCOME_SKIPPED };
+
+/* What came of a step. */
+struct result {
+    char *title;
+    enum outcome outcome;
+    char *message;     /* why it is not OK; NULL: it is */
+    GPtrArray *notes;  /* char *: the evidence of each wait; what else there is to say */
+    gint64 wall, busy; /* microseconds; busy: while the host had other things to do */
+};
+
+struct run {
+    const struct script *script;
+    GPtrArray *targets; /* struct target */
+    GPtrArray *results; /* struct result */
+    struct result *now; /* the step that is done */
+    char *output;       /* the folder for pictures and logs; made when it is needed */
+    struct patience whole;
+    unsigned watch;                                                 /* enum crash_set */
+    void (*finished)(struct run *run, const struct result *result); /* told of each step */
+    bool skip;                                                      /* the rest of the script */
+};
+
+/* Does the script; `output` is where files of failures go. False when a step failed. */
+bool run_script(struct run *run, const struct script *script, const char *path, const char *output);
+void run_finish(struct run *run);
+
+/* --- for the verbs (verbs-run.c) ------------------------------------------------------------- */
+
+/* Adds to the notes of the step. */
+void run_note(struct run *run, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* The machine that a command is about. */
+struct target *run_target(struct run *run, const struct command *command);
+
+/* What a wait is for: true when it is there. `note` may say where it was found. */
+typedef bool wait_test(struct target *target, void *data, char **note);
+/* Waits for it, at most `within` microseconds of guest time. False with an error when the time is
+ * over, the guest crashed or the machine ended. */
+bool run_wait(struct run *run, struct target *target, wait_test *test, void *data, gint64 within,
+              GError **error);
+
+/* Does one command; false with an error. verbs-run.c. */
+bool verb_do(struct run *run, const struct command *command, GError **error);

@@ -1,0 +1,63 @@
+/* A machine under test: an `hv run` of its own, and what can be seen of it: the serial port's text,
+ * the screen's, and its events. One thread, which calls target_pump when one of the descriptors is
+ * ready. */
+#pragma once
+#include "cli/cli.h"
+#include "cli/view.h"
+#include "test/script.h"
+
+#include <poll.h>
+
+enum { TARGET_FDS = 4 };
+
+struct target {
+    const struct vm *vm;
+    char *name;    /* the machine's */
+    char *network; /* the socket of the network that all machines of a test share; NULL: one machine
+                    */
+    char *folder;  /* of the script: file names start there */
+
+    GPid pid; /* of hv run; 0: it does not run */
+    int input, output, errors;
+    struct client *control, *events;
+    struct view view;
+
+    GString *log;      /* the serial port's text of all starts, without escape sequences */
+    size_t log_start;  /* where that of this start begins */
+    size_t log_seen;   /* what `see` has found there lies before this */
+    int escape;        /* of the filter: enum in target.c */
+    GString *messages; /* of hv, of this start */
+    char *screen;      /* its text; "" without any */
+    const char *screen_source;
+    bool screen_old;   /* it has changed since it was read */
+    gint64 changed_at; /* when the picture changed last */
+    unsigned changes;
+    GQueue happened;   /* char *: names of events that nobody waited for yet */
+    char *crash;       /* what crashed; NULL: nothing yet */
+    size_t log_judged; /* by the watch */
+    bool expected_end; /* it may end now */
+    int status;        /* of hv, after its end */
+};
+
+struct target *target_new(const struct vm *vm, const char *name, const char *folder,
+                          const char *network);
+void target_free(struct target *target);
+
+/* Starts it; true when the machine runs. */
+bool target_start(struct target *target, bool throwaway, GError **error);
+/* Ends it at once, as a power cut does. */
+void target_kill(struct target *target);
+
+/* What there is to be waited for; how many were set. */
+unsigned target_fds(const struct target *target, struct pollfd *fds);
+/* Takes all news there are, without waiting. */
+void target_pump(struct target *target);
+/* The screen's text, read anew if the picture has changed. */
+const char *target_screen(struct target *target);
+
+/* Calls a method; false with an error. */
+bool target_call(struct target *target, const char *method, json_t *params, GError **error);
+/* Writes to the serial port. */
+bool target_write(struct target *target, const char *text, GError **error);
+/* Keeps the picture. */
+bool target_picture(struct target *target, const char *path, GError **error);

@@ -1,0 +1,243 @@
+/* The language of hv test: what scripts mean, what is said about wrong ones, and what the runner
+ * needs to judge a guest: crashes, near misses. */
+#include "test/crash.h"
+#include "test/nearest.h"
+#include "test/script.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char *folder;
+
+static char *write_file(const char *name, const char *text)
+{
+    char *path = g_build_filename(folder, name, NULL);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    return path;
+}
+
+struct parsed {
+    struct source *source;
+    struct script *script;
+    char *path;
+};
+
+static struct parsed parse(const char *text, const char *key, const char *value)
+{
+    g_autoptr(GHashTable) values = g_hash_table_new(g_str_hash, g_str_equal);
+    struct parsed parsed = { .path = write_file("t.hvt", text) };
+    if (key)
+        g_hash_table_insert(values, (char *)(uintptr_t)key, (char *)(uintptr_t)value);
+    parsed.source = source_read(parsed.path);
+    parsed.script = script_parse(parsed.source, values);
+    return parsed;
+}
+
+static void parsed_free(struct parsed *parsed)
+{
+    script_free(parsed->script);
+    source_free(parsed->source);
+    g_unlink(parsed->path);
+    g_free(parsed->path);
+}
+
+static const struct command *command(const struct parsed *parsed, unsigned i)
+{
+    g_assert_cmpuint(i, <, parsed->script->commands->len);
+    return g_ptr_array_index(parsed->script->commands, i);
+}
+
+static void a_script(void)
+{
+    struct parsed p = parse("# a comment\n"
+                            "test \"a \\\"title\\\"\"\n"
+                            "vm\n"
+                            "  disk /x/y.img,bus=ahci   # the disk\n"
+                            "  memory 2G\n"
+                            "  keep\n"
+                            "\n"
+                            "boot\n"
+                            "  see serial \"GNU GRUB\" /v2\\.[0-9]+\\/x/i within 10s\n"
+                            "  key enter ctrl+alt+del\n"
+                            "step \"two\"\n"
+                            "  type \"root\\n\" secret:PW\n"
+                            "  soft run \"uname\" -> /Linux/ within 2m bug=deb#1\n"
+                            "  after 500ms power cut\n"
+                            "  guest sh -c 'it''s' | wc -l &\n"
+                            "  repeat 3\n"
+                            "    not see \"x\"\n",
+                            NULL, NULL);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    g_assert_cmpstr(p.script->title, ==, "a \"title\"");
+    const struct vm *vm = g_ptr_array_index(p.script->vms, 0);
+    const struct vm_setting *disk = g_ptr_array_index(vm->settings, 0);
+    g_assert_cmpstr(vm->name, ==, "vm");
+    g_assert_true(vm->keep);
+    g_assert_cmpuint(vm->settings->len, ==, 2);
+    g_assert_cmpstr(disk->value, ==, "/x/y.img,bus=ahci");
+
+    const struct command *boot = command(&p, 0);
+    const struct command *see = g_ptr_array_index(boot->block, 0);
+    g_assert_cmpint(see->verb->id, ==, VERB_SEE);
+    g_assert_true(command_has(see, "serial"));
+    g_assert_false(command_has(see, "screen"));
+    g_assert_cmpstr(command_value(see, "TEXT", 0)->text, ==, "GNU GRUB");
+    g_assert_true(g_regex_match(command_value(see, "TEXT", 1)->regex, "V2.06/X", 0, NULL));
+    g_assert_null(command_value(see, "TEXT", 2));
+    g_assert_cmpint(command_value(see, "within", 0)->number, ==, 10 * G_USEC_PER_SEC);
+    g_assert_cmpuint(see->place.line, ==, 9);
+    g_assert_cmpuint(see->place.column, ==, 3);
+    const struct command *key = g_ptr_array_index(boot->block, 1);
+    g_assert_cmpstr(command_value(key, "WORD", 1)->text, ==, "ctrl+alt+del");
+
+    const struct command *step = command(&p, 1);
+    const struct command *type = g_ptr_array_index(step->block, 0);
+    g_assert_cmpstr(command_value(type, "PIECE", 0)->text, ==, "root\n");
+    g_assert_cmpint(command_value(type, "PIECE", 1)->kind, ==, TOKEN_SECRET);
+    const struct command *run = g_ptr_array_index(step->block, 1);
+    g_assert_cmpstr(run->bug, ==, "deb#1");
+    g_assert_cmpstr(command_value(run, "->", 0)->text, ==, "Linux");
+    const struct command *cut = g_ptr_array_index(step->block, 2);
+    g_assert_cmpint(cut->verb->id, ==, VERB_POWER_CUT);
+    g_assert_cmpint(cut->after, ==, 500000);
+    const struct command *guest = g_ptr_array_index(step->block, 3);
+    g_assert_cmpstr(guest->rest, ==, "sh -c 'it''s' | wc -l");
+    g_assert_true(guest->background);
+    const struct command *repeat = g_ptr_array_index(step->block, 4);
+    g_assert_cmpint(command_value(repeat, "COUNT", 0)->number, ==, 3);
+    g_assert_cmpuint(repeat->block->len, ==, 1);
+    parsed_free(&p);
+}
+
+/* Each wrong script, and the one thing that is said: line, column, and what is wrong. */
+static void wrong_scripts(void)
+{
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        { "vm\nbot\n", ":2:1: \"bot\" is no verb; did you mean \"boot\"?" },
+        { "vm\n  memry 2G\n", ":2:3: \"memry\" is no setting; did you mean \"memory\"?" },
+        { "vm\n  memory\n", ":2:3: it wants a value" },
+        { "vm\n  keep\n  hpet on\n", ":3:3: it takes no value" },
+        { "vm\nstep \"x\"\n  see\n", ":3:6: behind \"see\", screen, serial, prompt or "
+                                     "\"text\" or /pattern/ is wanted" },
+        { "vm\nstep \"x\"\n  see \"a\" witin 2s\n", ":3:11: \"witin\": did you mean \"within\"?" },
+        { "vm\nstep \"x\"\n  see \"a\" within 2\n",
+          ":3:18: \"2\": a time, such as 500ms, 10s or 2m is wanted" },
+        { "vm\nstep \"x\"\n  still 2s 3s\n", ":3:12: \"3s\": within is wanted" },
+        { "vm\nstep \"x\"\n  type \"a\n", ":3:8: the string has no end: \" is missing" },
+        { "vm\nstep \"x\"\n  type \"\\q\"\n",
+          ":3:8: \\q means nothing in a string: \\n, \\t, \\e, \\b, \\\", \\\\, \\xHH and \\uHHHH "
+          "are known" },
+        { "vm\nstep \"x\"\n", ":2:1: what belongs to it is missing: lines indented by two spaces "
+                              "more" },
+        { "vm\nstep \"x\"\n  pause\n    resume\n",
+          ":4:5: it is indented, but the line above takes no lines" },
+        { "vm\nstep \"x\"\n\tpause\n", ":3:1: a tab: lines are indented by two spaces a level" },
+        { "vm\nstep \"x\"\n  vm\n", ":3:3: that verb cannot stand here" },
+        { "vm a\nvm a\n", ":2:1: there is a machine \"a\" already: vm NAME" },
+        { "vm\non b pause\n", ":2:1: there is no machine \"b\"" },
+        { "test \"x\"\n", ":1:1: there is no machine: a line \"vm\" is missing" },
+        { "vm\n  image ${iso}\n", ":2:9: ${iso} has no value, from the matrix or --set" },
+        { "vm\nwatch linus\n", ":2:7: \"linus\": linux, warn, boot or none is wanted" },
+        { "vm\n  sha256 12\n", ":2:3: sha256: 64 digits of a sum are wanted, as sha256sum prints "
+                               "them" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        struct parsed p = parse(rows[i].text, NULL, NULL);
+        g_assert_cmpuint(p.script->problems->len, >=, 1);
+        const char *problem = g_ptr_array_index(p.script->problems, 0);
+        if (!g_str_has_suffix(problem, rows[i].says))
+            g_error("%s\nsays     %s\nand not  %s", rows[i].text, problem, rows[i].says);
+        parsed_free(&p);
+    }
+}
+
+static void matrix_and_values(void)
+{
+    struct parsed p =
+        parse("vm\n  disk a.img,bus=${bus}\nmatrix\n  bus = ahci, nvme\n", "bus", "nvme");
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    const struct vm *vm = g_ptr_array_index(p.script->vms, 0);
+    const struct vm_setting *disk = g_ptr_array_index(vm->settings, 0);
+    g_assert_cmpstr(disk->value, ==, "a.img,bus=nvme");
+    const struct matrix_key *key = g_ptr_array_index(p.source->keys, 0);
+    g_assert_cmpstr(key->name, ==, "bus");
+    g_assert_cmpuint(key->values->len, ==, 2);
+    g_assert_cmpstr(g_ptr_array_index(key->values, 0), ==, "ahci");
+    parsed_free(&p);
+}
+
+static void includes(void)
+{
+    g_autofree char *other = write_file("login.hvt", "type \"root\\n\"\nbad\n");
+    g_autofree char *loop = write_file("loop.hvt", "include loop.hvt\n");
+    struct parsed p = parse("vm\nstep \"x\"\n  include login.hvt\n", NULL, NULL);
+    const struct command *type = g_ptr_array_index(command(&p, 0)->block, 0);
+    g_assert_cmpint(type->verb->id, ==, VERB_TYPE);
+    g_assert_cmpuint(p.script->problems->len, ==, 1);
+    g_assert_nonnull(strstr(g_ptr_array_index(p.script->problems, 0), "login.hvt:2:1: \"bad\""));
+    parsed_free(&p);
+    p = parse("include loop.hvt\n", NULL, NULL);
+    g_assert_nonnull(strstr(g_ptr_array_index(p.script->problems, 0), "include each other"));
+    parsed_free(&p);
+    p = parse("include none.hvt\n", NULL, NULL);
+    g_assert_nonnull(strstr(g_ptr_array_index(p.script->problems, 0), "No such file"));
+    parsed_free(&p);
+    g_unlink(other);
+    g_unlink(loop);
+}
+
+/* Any cut of a script is told to be wrong or is right, and nothing worse. */
+static void cut_scripts(void)
+{
+    const char text[] = "test \"x\"\nvm\n  disk a\nboot\n  see \"a\\u00e9\" /b/i within 1s\n"
+                        "  soft on vm after 1s run \"c\" -> \"d\" bug=1\n";
+    for (size_t length = 0; length < sizeof text; length++) {
+        g_autofree char *cut = g_strndup(text, length);
+        struct parsed p = parse(cut, NULL, NULL);
+        parsed_free(&p);
+    }
+}
+
+static void crashes(void)
+{
+    unsigned set;
+    g_assert_true(crash_named("linux", &set));
+    g_assert_false(crash_named("windows", &set));
+    g_autofree char *panic = crash_find("a\n[1.0] Kernel panic - not syncing: VFS\nb\n", set);
+    g_assert_cmpstr(panic, ==, "[1.0] Kernel panic - not syncing: VFS");
+    g_assert_null(crash_find("WARNING: CPU: 0 PID: 1 at x\n", set));
+    g_assert_true(crash_named("warn", &set));
+    g_autofree char *warning = crash_find("WARNING: CPU: 0 PID: 1 at x\n", set);
+    g_assert_nonnull(warning);
+    g_assert_true(crash_named("none", &set));
+    g_assert_null(crash_find("Kernel panic - not syncing\n", set));
+}
+
+static void near_misses(void)
+{
+    g_autofree char *part = NULL, *none = NULL;
+    g_assert_cmpint(nearest_part("one\nDebian-user here\n", "Debian user", &part), ==, 1);
+    g_assert_cmpstr(part, ==, "Debian-user");
+    g_assert_cmpint(nearest_part("xyz\n", "Debian user", &none), ==, -1);
+    g_assert_null(none);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    folder = g_dir_make_tmp("hv-script-XXXXXX", NULL);
+    g_test_add_func("/script/a-script", a_script);
+    g_test_add_func("/script/wrong-scripts", wrong_scripts);
+    g_test_add_func("/script/matrix-and-values", matrix_and_values);
+    g_test_add_func("/script/includes", includes);
+    g_test_add_func("/script/cut-scripts", cut_scripts);
+    g_test_add_func("/script/crashes", crashes);
+    g_test_add_func("/script/near-misses", near_misses);
+    int result = g_test_run();
+    g_rmdir(folder);
+    g_free(folder);
+    return result;
+}

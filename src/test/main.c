@@ -2,6 +2,7 @@
  * a test point for each step of each script, with each combination of its matrix. */
 #include "base/error.h"
 #include "cli/cli.h"
+#include "test/junit.h"
 #include "test/run.h"
 
 #include <stdio.h>
@@ -15,6 +16,7 @@ struct tests {
     unsigned number, failed, done; /* test points; `done` are neither failed nor skipped */
     bool broken;                   /* a script is none */
     const char *output;
+    struct junit junit;
     GHashTable *set; /* char * to char *: values of --set */
     char *prefix;    /* of the test points' names */
 };
@@ -46,6 +48,7 @@ static void print_result(struct run *run, const struct result *result)
          : result->outcome == OUTCOME_SOFT  ? " # TODO a soft failure"
                                             : "");
     fflush(stdout);
+    junit_add(&tests->junit, tests->prefix, result);
     tests->failed += result->outcome == OUTCOME_FAILED;
     tests->done += result->outcome == OUTCOME_OK || result->outcome == OUTCOME_SOFT;
 }
@@ -144,13 +147,12 @@ static int status_of(const struct tests *tests, bool check)
 int verb_test(int argc, char **argv)
 {
     bool check = false;
-    const char *set = NULL;
+    const char *set = NULL, *junit = NULL;
     g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     struct tests tests = { .output = "hv-test", .set = values };
     const struct flag flags[] = {
-        { "check", &check, NULL },
-        { "output", NULL, &tests.output },
-        { "set", NULL, &set },
+        { "check", &check, NULL }, { "output", NULL, &tests.output },
+        { "set", NULL, &set },     { "junit", NULL, &junit },
         { .name = NULL },
     };
     int left = cli_flags("test", argc, argv, flags);
@@ -162,6 +164,7 @@ int verb_test(int argc, char **argv)
         return cli_usage("test", "--set %s: KEY=VALUE,... is wanted", set);
     if (!check)
         puts("TAP version 14");
+    junit_init(&tests.junit);
     for (int i = 0; i < left; i++) {
         struct source *source = source_read(argv[i]);
         g_autoptr(GHashTable) own = copy_of(values);
@@ -170,5 +173,10 @@ int verb_test(int argc, char **argv)
     }
     if (!check)
         printf("1..%u\n", tests.number);
+    GError *error = NULL;
+    bool written = check || !junit || junit_write(&tests.junit, junit, &error);
+    junit_finish(&tests.junit);
+    if (!written)
+        return cli_fail(error);
     return status_of(&tests, check);
 }

@@ -264,8 +264,7 @@ static bool do_boot(struct run *run, struct target *t, const struct command *com
     return target_start(t, !t->vm->keep, error);
 }
 
-static bool await_end(struct run *run, struct target *t, const struct command *command,
-                      GError **error)
+static bool do_off(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     t->expected_end = true;
     return run_wait(run, t, test_ended, NULL, within(command, END_S), error);
@@ -275,7 +274,7 @@ static bool do_poweroff(struct run *run, struct target *t, const struct command 
                         GError **error)
 {
     return target_call(t, "stop", json_pack("{s:s}", "how", "shutdown"), error) &&
-           await_end(run, t, command, error);
+           do_off(run, t, command, error);
 }
 
 static bool do_reboot(struct run *run, struct target *t, const struct command *command,
@@ -506,18 +505,31 @@ static const struct {
     enum verb_id id;
     bool (*run)(struct run *run, struct target *t, const struct command *command, GError **error);
 } actions[] = {
-    { VERB_SKIP, do_skip },         { VERB_STEP, do_nothing },
-    { VERB_BOOT, do_boot },         { VERB_REBOOT, do_reboot },
-    { VERB_POWEROFF, do_poweroff }, { VERB_POWER_CUT, do_power_cut },
-    { VERB_RESET, do_reset },       { VERB_PAUSE, do_pause },
-    { VERB_RESUME, do_resume },     { VERB_SEE, do_see },
-    { VERB_NOT_SEE, do_not_see },   { VERB_LOG, do_log },
-    { VERB_NOT_LOG, do_not_log },   { VERB_STILL, do_still },
-    { VERB_CHANGE, do_change },     { VERB_EVENT, do_event },
-    { VERB_TYPE, do_type },         { VERB_KEY, do_key },
-    { VERB_RUN, do_run },           { VERB_GUEST, do_guest },
-    { VERB_HOST, do_host },         { VERB_NET, do_net },
-    { VERB_EJECT, do_eject },       { VERB_SCREENSHOT, do_screenshot },
+    { VERB_SKIP, do_skip },
+    { VERB_STEP, do_nothing },
+    { VERB_BOOT, do_boot },
+    { VERB_REBOOT, do_reboot },
+    { VERB_POWEROFF, do_poweroff },
+    { VERB_OFF, do_off },
+    { VERB_POWER_CUT, do_power_cut },
+    { VERB_RESET, do_reset },
+    { VERB_PAUSE, do_pause },
+    { VERB_RESUME, do_resume },
+    { VERB_SEE, do_see },
+    { VERB_NOT_SEE, do_not_see },
+    { VERB_LOG, do_log },
+    { VERB_NOT_LOG, do_not_log },
+    { VERB_STILL, do_still },
+    { VERB_CHANGE, do_change },
+    { VERB_EVENT, do_event },
+    { VERB_TYPE, do_type },
+    { VERB_KEY, do_key },
+    { VERB_RUN, do_run },
+    { VERB_GUEST, do_guest },
+    { VERB_HOST, do_host },
+    { VERB_NET, do_net },
+    { VERB_EJECT, do_eject },
+    { VERB_SCREENSHOT, do_screenshot },
 };
 
 bool verb_do(struct run *run, const struct command *command, GError **error)

@@ -28,6 +28,8 @@ const struct test_verb test_verbs[] = {
       IN_BODY, BLOCK_NONE },
     { VERB_POWEROFF, "poweroff", "[within DURATION]", "presses the power button; the machine ends",
       IN_BODY, BLOCK_NONE },
+    { VERB_OFF, "off", "[within DURATION]", "waits until the guest has shut down", IN_BODY,
+      BLOCK_NONE },
     { VERB_POWER_CUT, "power cut", "", "pulls the plug", IN_BODY, BLOCK_NONE },
     { VERB_RESET, "reset", "", "presses the reset button", IN_BODY, BLOCK_NONE },
     { VERB_PAUSE, "pause", "", "stops the machine's time", IN_BODY, BLOCK_NONE },

@@ -31,6 +31,7 @@ enum verb_id {
     VERB_REPEAT,
     VERB_REBOOT,
     VERB_POWEROFF,
+    VERB_OFF,
     VERB_POWER_CUT,
     VERB_RESET,
     VERB_PAUSE,

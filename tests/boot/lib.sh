@@ -6,6 +6,7 @@
 # line that says what it shows; further lines tell the runner what it needs:
 #
 #   # image: SCRIPT...   images/SCRIPT.sh makes an image; its path is in $SCRIPT (- becomes _)
+#   # long                 it is done only with --long
 #   # lab                the guest wants hardware's KVM: where there is none it boots in the lab
 #   # seconds: N         give up after (120)
 #

@@ -28,8 +28,8 @@ void raw_use_threads(struct disk *disk);
 /* The file as the container of an image format: for who has opened `raw` to lay a disk over it. On
  * a thread that may wait; any range; 0 or a positive errno. What lies behind the end of the file
  * reads as zeros, and writing there makes it longer. raw_sync fails for good once it has failed, as
- * flushes do. raw_punch is a hint. A disk of another kind (block/remote.h) will do for a format that
- * is only read. */
+ * flushes do. raw_punch is a hint. A disk of another kind (block/remote.h) will do for a format
+ * that is only read. */
 int raw_move(struct disk *raw, bool write, const struct iovec *iov, unsigned count, uint64_t at);
 int raw_read(struct disk *raw, void *to, size_t length, uint64_t at);
 int raw_write(struct disk *raw, const void *from, size_t length, uint64_t at);

@@ -185,7 +185,8 @@ static int set_memory(const char *name, const char *value)
     return call(name, "set", json_pack("{s:I}", "memory", (json_int_t)config->memory), false);
 }
 
-/* A guest hears of it at once, but on AHCI: what a SATA disk says of its size is read when it is found. */
+/* A guest hears of it at once, but on AHCI: what a SATA disk says of its size is read when it is
+ * found. */
 static void say_when(struct client *client, unsigned number)
 {
     json_t *info = client_call(client, "info", NULL, NULL);

@@ -22,7 +22,8 @@ static void print_help(void)
            "       hv run --kernel FILE [options]\n"
            "       Boots a disk image, a block device, a CD image (ISO), a floppy image or a "
            "kernel in a\n"
-           "       window, or a disk on a server (nbd://HOST/EXPORT, https://HOST/FILE); or the machine that DIRECTORY/vm.conf describes: one of these options "
+           "       window, or a disk on a server (nbd://HOST/EXPORT, https://HOST/FILE); or the "
+           "machine that DIRECTORY/vm.conf describes: one of these options "
            "on each\n"
            "       line, such as \"memory = 2G\".\n"
            "\n");

@@ -40,7 +40,7 @@ enum {
     OUTPUT_IDLE = 0xc0,
 };
 enum { KEYBOARD_RESET = 0xff }; /* a command of the keyboard */
-enum { INPUT_PORT = 0xa0 }; /* not inhibited, no manufacturing jumper */
+enum { INPUT_PORT = 0xa0 };     /* not inhibited, no manufacturing jumper */
 /* Commands with an operand, by the write to 0x60 that follows. */
 enum {
     WRITE_RAM = 0x60,

@@ -397,8 +397,8 @@ static void open_preallocated(struct image_owner *owner, const char *path, unsig
     static const struct raw_io io = { preadv, pwritev, fdatasync, count_punches, ftruncate, NULL };
     g_autoptr(GError) error = NULL;
     g_assert_cmpint(
-        image_run(NULL, "qemu-img create -q -f qcow2 -o preallocation=metadata %s %uM", path, mib), ==,
-        0);
+        image_run(NULL, "qemu-img create -q -f qcow2 -o preallocation=metadata %s %uM", path, mib),
+        ==, 0);
     struct format_parts parts = { path, image_open_file(path, false), NULL, NULL, 0 };
     raw_set_io(parts.file, &io);
     struct disk *disk = qcow2_format.open(&parts, &error);

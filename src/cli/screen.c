@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIRST_PICTURE_MS = 5000 };
+enum { FIRST_PICTURE_MS = 5000, STILL_MS = 2000 };
 
 /* hv screen's options, and what it has of the machine. */
 struct look {
@@ -55,9 +55,9 @@ static bool read_cells(struct look *look, bool *graphics, GError **error)
     return true;
 }
 
-/* Reads the screen, by tesseract when there is nothing else to be read; without it, or when that
- * fails, there is no text, and `error` says why. */
-static bool read_screen(struct look *look, GError **error)
+/* Reads the screen. With `guess`, by tesseract when there is nothing else to be read; without it,
+ * or when that fails, there is no text, and `error` says why. */
+static bool read_screen(struct look *look, bool guess, GError **error)
 {
     struct view *view = &look->view;
     bool graphics = true;
@@ -68,7 +68,7 @@ static bool read_screen(struct look *look, GError **error)
     if (!want_picture(look, error))
         return false;
     view_read(view);
-    return reading_guess(view->reading, view->frame, view->width, view->height, error);
+    return !guess || reading_guess(view->reading, view->frame, view->width, view->height, error);
 }
 
 /* The words with their boxes, in pixels of the picture, and all lines. */
@@ -98,7 +98,7 @@ static json_t *screen_json(struct look *look)
 
 static bool show_text(struct look *look, GError **error)
 {
-    if ((look->json && !want_picture(look, error)) || !read_screen(look, error))
+    if ((look->json && !want_picture(look, error)) || !read_screen(look, true, error))
         return false;
     if (look->json) {
         json_t *object = screen_json(look);
@@ -111,27 +111,37 @@ static bool show_text(struct look *look, GError **error)
     return true;
 }
 
+/* Does the screen's text match? *alive: it could be read, or there is just no text. */
+static bool matches(struct look *look, const GRegex *regex, bool guess, bool *alive)
+{
+    g_autoptr(GError) error = NULL;
+    *alive = read_screen(look, guess, &error) || hv_exit_status(error) == HV_WRONG_STATE;
+    return *alive && g_regex_match(regex, reading_text(look->view.reading), 0, NULL);
+}
+
 /* Waits until the text on the screen matches: it looks when the picture changes, and not between.
- */
+ * What has to be guessed, which takes seconds, waits until the picture is still. */
 static int wait_text(struct look *look, const GRegex *regex)
 {
     GError *error = NULL;
     if (!view_open(&look->view, client_name(look->client), &error))
         return cli_fail(error);
     gint64 end = g_get_monotonic_time() + (gint64)look->timeout * G_USEC_PER_SEC;
-    const char *text = "";
-    bool found = false, alive = true;
-    while (!found && alive && g_get_monotonic_time() < end) {
-        bool read = read_screen(look, &error);
-        alive = read || hv_exit_status(error) == HV_WRONG_STATE; /* without tesseract */
-        g_clear_error(&error);
-        text = reading_text(look->view.reading);
-        found = g_regex_match(regex, text, 0, NULL);
-        gint64 left = (end - g_get_monotonic_time()) / 1000;
-        alive = alive && (found || view_wait(&look->view, (int)MAX(left, 1)) != VIEW_ENDED);
+    bool alive = true, guess = false;
+    gint64 left;
+    while (alive && (left = (end - g_get_monotonic_time()) / 1000) > 0) {
+        if (matches(look, regex, guess, &alive))
+            return HV_OK;
+        left = MAX((end - g_get_monotonic_time()) / 1000, 1);
+        enum view_news news =
+            alive ? view_wait(&look->view, (int)(guess ? left : MIN(left, STILL_MS))) : VIEW_ENDED;
+        alive = news != VIEW_ENDED;
+        guess = news == VIEW_NOTHING && !guess;
     }
-    if (found)
+    /* The guessing may have taken longer than there was time. */
+    if (alive && view_take(&look->view) != VIEW_ENDED && matches(look, regex, false, &alive))
         return HV_OK;
+    const char *text = reading_text(look->view.reading);
     fprintf(stderr, "hv: %s: %s /%s/%s%s\n", client_name(look->client),
             alive ? "not seen in time:" : "it ended before it showed", look->wait,
             *text ? "; its screen:\n" : "", text);

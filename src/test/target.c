@@ -209,6 +209,20 @@ static bool check_sums(const struct target *t, GError **error)
     return true;
 }
 
+/* Why there is no machine, when hv has ended, or ends now. */
+static bool explain_end(struct target *t, GError **error)
+{
+    enum { ENDS_US = 2000000, STEP_US = 5000 };
+    for (unsigned i = 0; !reap(t, false) && i < ENDS_US / STEP_US; i++)
+        g_usleep(STEP_US);
+    if (t->pid)
+        return false;
+    g_clear_error(error);
+    return hv_fail(error, t->status ? t->status : HV_FAILED, "%s: %s",
+                   t->status == HV_CRASHED ? "the guest crashed" : "hv run ended",
+                   g_strstrip(t->messages->str));
+}
+
 /* Waits for the machine's sockets: they come a few milliseconds after hv's start. */
 static bool connect_to(struct target *t, GError **error)
 {
@@ -216,8 +230,7 @@ static bool connect_to(struct target *t, GError **error)
     for (unsigned i = 0; i < START_MS * 1000 / STEP_US; i++) {
         g_autoptr(GError) why = NULL;
         if (reap(t, false))
-            return hv_fail(error, t->status ? t->status : HV_FAILED, "hv run ended: %s",
-                           g_strstrip(t->messages->str));
+            return explain_end(t, error);
         drain(t, &t->output, NULL);
         drain(t, &t->errors, t->messages);
         if ((t->control = client_open(t->name, &why)))
@@ -253,7 +266,7 @@ bool target_start(struct target *t, bool throwaway, GError **error)
     fcntl(t->errors, F_SETFL, O_NONBLOCK);
     t->screen_old = true;
     t->changed_at = g_get_monotonic_time();
-    return connect_to(t, error);
+    return connect_to(t, error) || explain_end(t, error);
 }
 
 /* --- news ------------------------------------------------------------------------------------ */
@@ -279,8 +292,7 @@ static void take_event(struct target *t, const json_t *event)
         return;
     g_queue_push_tail(&t->happened, g_strdup(name));
     if (!t->crash && (!strcmp(name, "panic") || (state && !strcmp(state, "crashed"))))
-        t->crash =
-            g_strdup_printf("the guest crashed%s%s", why && *why ? ": " : "", why ? why : "");
+        t->crash = g_strdup(why && *why ? why : "the guest crashed");
 }
 
 void target_pump(struct target *t)

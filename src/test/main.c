@@ -35,8 +35,10 @@ static void print_result(struct run *run, const struct result *result)
 {
     static const char *const words[] = { "ok", "ok", "not ok", "ok" };
     struct tests *tests = tests_of(run);
-    for (guint i = 0; i < result->notes->len; i++)
-        printf("# %s\n", (const char *)g_ptr_array_index(result->notes, i));
+    for (guint i = 0; i < result->moments->len; i++) {
+        g_autofree char *line = moment_line(g_ptr_array_index(result->moments, i));
+        printf("# %s\n", line);
+    }
     if (result->message)
         printf("# %s\n", result->message);
     printf("# %.1f s, of which the host was busy %.1f s\n", (double)result->wall / G_USEC_PER_SEC,

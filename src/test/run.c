@@ -1,4 +1,4 @@
-/* Runs a test script; see run.h. What each verb does is in verbs-run.c. */
+/* Runs a test script; see run.h. What each verb does is in acts.c. */
 #include "test/run.h"
 
 #include "base/error.h"
@@ -10,12 +10,37 @@
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
+static void add_moment(struct run *run, enum moment_kind kind, char *text)
+{
+    struct moment *moment = g_new(struct moment, 1);
+    *moment = (struct moment){ kind, g_get_monotonic_time() - run->began, text };
+    g_ptr_array_add(run->now->moments, moment);
+}
+
+static void moment_free(void *data)
+{
+    struct moment *moment = data;
+    g_free(moment->text);
+    g_free(moment);
+}
+
 void run_note(struct run *run, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    g_ptr_array_add(run->now->notes, g_strdup_vprintf(format, args));
+    add_moment(run, MOMENT_NOTE, g_strdup_vprintf(format, args));
     va_end(args);
+}
+
+void run_file(struct run *run, enum moment_kind kind, const char *path)
+{
+    add_moment(run, kind, g_strdup(path));
+}
+
+char *moment_line(const struct moment *moment)
+{
+    static const char *const before[] = { "", "picture: ", "log: " };
+    return g_strconcat(before[moment->kind], moment->text, NULL);
 }
 
 /* What is new on the serial port and the screen is looked at for crashes. */
@@ -115,7 +140,7 @@ static void result_free(void *data)
     struct result *result = data;
     g_free(result->title);
     g_free(result->message);
-    g_ptr_array_free(result->notes, true);
+    g_ptr_array_free(result->moments, true);
     g_free(result);
 }
 
@@ -123,8 +148,8 @@ static struct result *begin(struct run *run, const char *title)
 {
     struct result *result = g_new0(struct result, 1);
     result->title = g_strdup(title);
-    result->notes = g_ptr_array_new_with_free_func(g_free);
-    result->wall = g_get_monotonic_time();
+    result->moments = g_ptr_array_new_with_free_func(moment_free);
+    result->began = g_get_monotonic_time() - run->began;
     g_ptr_array_add(run->results, result);
     return run->now = result;
 }
@@ -156,16 +181,16 @@ static void keep_evidence(struct run *run)
         if (!anything || g_mkdir_with_parents(run->output, 0777) < 0)
             continue;
         if (target_picture(t, picture, NULL))
-            run_note(run, "picture: %s", picture);
+            run_file(run, MOMENT_PICTURE, picture);
         if (t->log->len && g_file_set_contents(log, t->log->str, -1, NULL))
-            run_note(run, "log: %s", log);
+            run_file(run, MOMENT_LOG, log);
     }
 }
 
 static void end(struct run *run, enum outcome outcome, const char *message)
 {
     struct result *result = run->now;
-    result->wall = g_get_monotonic_time() - result->wall;
+    result->wall = g_get_monotonic_time() - run->began - result->began;
     result->outcome = MAX(outcome, result->outcome);
     if (message) {
         g_free(result->message);
@@ -289,6 +314,7 @@ bool run_script(struct run *run, const struct script *script, const char *path, 
     run->watch = CRASH_LINUX | CRASH_BOOT;
     run->results = g_ptr_array_new_with_free_func(result_free);
     run->targets = g_ptr_array_new_with_free_func((GDestroyNotify)target_free);
+    run->began = g_get_monotonic_time();
     patience_start(&run->whole, 0, limit);
     for (guint i = 0; i < script->vms->len; i++) {
         const struct vm *vm = g_ptr_array_index(script->vms, i);

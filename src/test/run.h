@@ -5,13 +5,25 @@
 
 enum outcome { OUTCOME_OK, OUTCOME_SOFT, OUTCOME_FAILED, OUTCOME_SKIPPED };
 
+/* What there is to say of a moment of a step. */
+struct moment {
+    enum moment_kind {
+        MOMENT_NOTE,    /* the evidence of a wait, and the like */
+        MOMENT_PICTURE, /* `text` is a PNG file */
+        MOMENT_LOG,     /* `text` is a file */
+    } kind;
+    gint64 at; /* microseconds since the script began */
+    char *text;
+};
+
 /* What came of a step. */
 struct result {
     char *title;
     enum outcome outcome;
-    char *message;     /* why it is not OK; NULL: it is */
-    GPtrArray *notes;  /* char *: the evidence of each wait; what else there is to say */
-    gint64 wall, busy; /* microseconds; busy: while the host had other things to do */
+    char *message;      /* why it is not OK; NULL: it is */
+    GPtrArray *moments; /* struct moment, in their order */
+    gint64 began;       /* microseconds since the script began */
+    gint64 wall, busy;  /* microseconds; busy: while the host had other things to do */
 };
 
 struct run {
@@ -20,6 +32,7 @@ struct run {
     GPtrArray *results; /* struct result */
     struct result *now; /* the step that is done */
     char *output;       /* the folder for pictures and logs; made when it is needed */
+    gint64 began;       /* monotonic */
     struct patience whole;
     unsigned watch;                                                 /* enum crash_set */
     void (*finished)(struct run *run, const struct result *result); /* told of each step */
@@ -30,10 +43,13 @@ struct run {
 bool run_script(struct run *run, const struct script *script, const char *path, const char *output);
 void run_finish(struct run *run);
 
-/* --- for the verbs (verbs-run.c) ------------------------------------------------------------- */
+/* --- for the verbs (acts.h) ------------------------------------------------------------- */
 
-/* Adds to the notes of the step. */
+/* A moment of the step. */
 void run_note(struct run *run, const char *format, ...) G_GNUC_PRINTF(2, 3);
+void run_file(struct run *run, enum moment_kind kind, const char *path);
+/* A line for people: "picture: FILE". To be freed. */
+char *moment_line(const struct moment *moment);
 /* The machine that a command is about. */
 struct target *run_target(struct run *run, const struct command *command);
 
@@ -44,5 +60,5 @@ typedef bool wait_test(struct target *target, void *data, char **note);
 bool run_wait(struct run *run, struct target *target, wait_test *test, void *data, gint64 within,
               GError **error);
 
-/* Does one command; false with an error. verbs-run.c. */
+/* Does one command; false with an error. acts.c. */
 bool verb_do(struct run *run, const struct command *command, GError **error);

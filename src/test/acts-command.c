@@ -1,0 +1,109 @@
+/* Commands in the guest and on the host. */
+#include "test/acts.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+/* What stands on the screen behind the last echo of a command, from its end on. */
+struct typed_command {
+    const char *line;
+    const struct token *wanted;
+    unsigned changes;
+};
+
+static bool test_output(struct target *t, void *data, char **note)
+{
+    const struct typed_command *typed = data;
+    const char *screen = target_screen(t), *echo = g_strrstr(screen, typed->line);
+    const char *output = echo ? echo + strlen(typed->line) : screen;
+    if (t->changes == typed->changes || !strchr(output, '\n') || !act_prompt(output))
+        return false;
+    if (typed->wanted && !act_find(typed->wanted, output))
+        return false;
+    *note = g_strdup_printf("run \"%s\": done", typed->line);
+    return true;
+}
+
+bool act_run(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    struct look look = { .command = command, .screen = true };
+    struct typed_command typed = { act_text(command, "STRING"), command_value(command, "->", 0),
+                                   0 };
+    if (!run_wait(run, t, act_test_prompt, &look, (gint64)ACT_PATIENCE_S * G_USEC_PER_SEC, error)) {
+        g_prefix_error(error, "the screen shows no prompt: ");
+        return false;
+    }
+    typed.changes = t->changes;
+    return act_type_text(run, t, typed.line, error) && act_type_text(run, t, "\n", error) &&
+           run_wait(run, t, test_output, &typed, act_within(command, ACT_PATIENCE_S), error);
+}
+
+/* The status that a command's last line on the serial port tells. */
+struct answer {
+    char *sign;
+    size_t from;
+    int status;
+};
+
+static bool test_answer(struct target *t, void *data, char **note)
+{
+    struct answer *answer = data;
+    const char *at = strstr(t->log->str + answer->from, answer->sign);
+    (void)note;
+    if (!at || !strchr(at, '\n'))
+        return false;
+    answer->status = atoi(at + strlen(answer->sign));
+    return true;
+}
+
+/* By a root shell on the serial port: the script has logged in there, or the guest starts one. */
+bool act_guest(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    struct answer answer = { .from = t->log->len };
+    unsigned number = g_random_int();
+    g_autofree char *line = g_strdup_printf("%s%s echo \"=hv\"=%u=$?\n", command->rest,
+                                            command->background ? " &" : ";", number);
+    g_autofree char *sign = g_strdup_printf("=hv=%u=", number);
+    answer.sign = sign;
+    if (!target_write(t, line, error))
+        return false;
+    if (!run_wait(run, t, test_answer, &answer, (gint64)ACT_END_S * G_USEC_PER_SEC, error)) {
+        g_prefix_error(error, "no shell on the serial port answers: ");
+        return false;
+    }
+    t->log_seen = t->log->len;
+    return !answer.status || hv_fail(error, HV_FAILED, "it ended with status %d", answer.status);
+}
+
+bool act_host(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    g_autofree char *output = NULL, *errors = NULL;
+    char *argv[] = { (char *)"/bin/sh", (char *)"-c", command->rest, NULL };
+    int status;
+    g_autoptr(GError) why = NULL;
+    (void)run;
+    if (command->background)
+        return g_spawn_async(t->folder, argv, NULL, 0, NULL, NULL, NULL, error);
+    if (!g_spawn_sync(t->folder, argv, NULL, 0, NULL, NULL, &output, &errors, &status, error))
+        return false;
+    if (g_spawn_check_wait_status(status, &why))
+        return true;
+    return hv_fail(error, HV_FAILED, "%s: %s%s", why->message, g_strchomp(output),
+                   g_strchomp(errors));
+}
+
+bool act_skip(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    const char *program = act_text(command, "host"), *file = act_text(command, "file");
+    g_autofree char *found = program ? g_find_program_in_path(program) : NULL;
+    g_autofree char *path = file ? g_build_filename(t->folder, file, NULL) : NULL;
+    bool there = program ? found != NULL
+                 : file  ? g_file_test(*file == '/' ? file : path, G_FILE_TEST_EXISTS)
+                         : g_file_test("/dev/kvm", G_FILE_TEST_EXISTS);
+    (void)error;
+    run->skip = !there;
+    if (!there)
+        run_note(run, "%s: it is missing", command->text);
+    return true;
+}

@@ -1,0 +1,83 @@
+/* What is done to the machine: switching it on and off, its cable, its drives. */
+#include "test/acts.h"
+
+#include "base/error.h"
+
+static bool test_ended(struct target *t, void *data, char **note)
+{
+    (void)data, (void)note;
+    return !t->pid;
+}
+
+bool act_boot(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)command;
+    (void)run;
+    if (t->pid)
+        target_kill(t);
+    return target_start(t, !t->vm->keep, error);
+}
+
+bool act_off(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    t->expected_end = true;
+    return run_wait(run, t, test_ended, NULL, act_within(command, ACT_END_S), error);
+}
+
+bool act_poweroff(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    return target_call(t, "stop", json_pack("{s:s}", "how", "shutdown"), error) &&
+           act_off(run, t, command, error);
+}
+
+bool act_reboot(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    return act_poweroff(run, t, command, error) && act_boot(run, t, command, error);
+}
+
+bool act_power_cut(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)run, (void)command;
+    if (!t->pid)
+        return hv_fail(error, HV_WRONG_STATE, "the machine does not run");
+    target_kill(t);
+    return true;
+}
+
+static bool stop_how(struct target *t, const char *how, GError **error)
+{
+    return target_call(t, "stop", json_pack("{s:s}", "how", how), error);
+}
+
+bool act_reset(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)run, (void)command;
+    t->log_start = t->log_seen = t->log->len;
+    return stop_how(t, "reset", error);
+}
+
+bool act_pause(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)run, (void)command;
+    return stop_how(t, "pause", error);
+}
+
+bool act_resume(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)run, (void)command;
+    return stop_how(t, "resume", error);
+}
+
+bool act_net(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)run;
+    return target_call(t, "set",
+                       json_pack("{s:s}", "net", command_has(command, "on") ? "on" : "off"), error);
+}
+
+bool act_eject(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    (void)run;
+    return target_call(
+        t, "eject", json_pack("{s:s}", "drive", command_has(command, "fd") ? "fd" : "cd"), error);
+}

@@ -96,6 +96,12 @@ named() {
     named src/base/error.h '^ *HV_[A-Z_]+ = ([0-9]),.*' man/hv.1 ''
 } 2>&1 | report 'the manual names every verb, option, method and exit status'
 
+# The verbs of hv test and their arguments, in the table and on the page.
+diff <(tr '\n' ' ' <src/test/verbs.c | grep -oE '\{ VERB_[A-Z0-9_]+, *"[^"]*", *"[^"]*"' |
+    sed -E 's/^[^"]*"([^"]*)", *"([^"]*)"/\1 \2/; s/ *$//' | sort) \
+    <(sed -nE 's/^\.It Cm ([a-z0-9 ]+)( Li (.*))?$/\1 \3/p' man/hv-test.5 | sed 's/\\&//g; s/ *$//; s/^\(.*[^ ]\)  */\1 /' | sort) |
+    sed -n 's/^[<>]/& /p' | report 'man/hv-test.5 has the verbs of the table, with their arguments'
+
 # --- layers ---------------------------------------------------------------------------------------
 
 # A folder includes what is below it.

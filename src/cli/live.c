@@ -99,12 +99,16 @@ int verb_info(int argc, char **argv)
 {
     enum { TRIES = 5, WAIT_US = 50 * 1000, FRESH_MS = 500 };
     const char *name = NULL;
-    int status = only_name("info", argc, argv, no_flags, &name);
-    GError *error = NULL;
-    struct client *client = status >= 0 ? NULL : client_open(name, &error);
-    json_t *info = NULL;
+    bool cpus = false;
+    const struct flag flags[] = { { "cpus", &cpus, NULL }, { .name = NULL } };
+    int status = only_name("info", argc, argv, flags, &name);
     if (status >= 0)
         return status;
+    if (cpus)
+        return call(name, "cpus", NULL, true);
+    GError *error = NULL;
+    struct client *client = client_open(name, &error);
+    json_t *info = NULL;
     /* The first call has the guest's balloon driver report anew, which takes it a moment. */
     for (unsigned i = 0; client && !error && i < TRIES; i++) {
         if (i)

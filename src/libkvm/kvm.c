@@ -263,6 +263,11 @@ int kvm_vcpu_set_sregs(const struct kvm_vcpu *vcpu, const struct kvm_sregs *sreg
     return call_with(vcpu->fd, KVM_SET_SREGS, sregs);
 }
 
+int kvm_vcpu_get_mp_state(const struct kvm_vcpu *vcpu, struct kvm_mp_state *state)
+{
+    return call_with(vcpu->fd, KVM_GET_MP_STATE, state);
+}
+
 int kvm_vcpu_get_msrs(const struct kvm_vcpu *vcpu, struct kvm_msr_values *values)
 {
     return call_with(vcpu->fd, KVM_GET_MSRS, values);

@@ -36,7 +36,7 @@ const char *control_state_word(const struct machine *machine);
 void control_tell(struct client *c, json_t *json);
 
 /* control-machine.c */
-method control_info, control_stop, control_eject, control_set;
+method control_info, control_cpus, control_stop, control_eject, control_set;
 /* control-screen.c */
 method control_screen_text, control_screen_watch;
 void control_forget_watches(struct client *c);

@@ -25,6 +25,13 @@ json_t *control_info(struct client *c, const json_t *params, GError **error)
                      info_memory(c->control->machine), "vhost", info_vhost(c->control->machine));
 }
 
+json_t *control_cpus(struct client *c, const json_t *params, GError **error)
+{
+    json_t *list = info_cpus(c->control->machine, error);
+    (void)params;
+    return list ? json_pack("{s:o}", "cpus", list) : NULL;
+}
+
 static void kill_machine(struct machine *machine)
 {
     machine_power_off(machine, machine_state(machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);

@@ -117,6 +117,7 @@ static const struct {
     const char *name, *params;
     method *run;
 } methods[] = {
+    { "cpus", "", control_cpus },
     { "eject", "drive", control_eject },
     { "events", "", method_events },
     { "info", "", control_info },

@@ -85,3 +85,20 @@ json_t *info_disks(struct machine *machine)
                                         (int)drive->disk->readonly));
     return list;
 }
+
+json_t *info_cpus(struct machine *machine, GError **error)
+{
+    static const char *const doing[] = { "running", "halted", "stuck", "waiting" };
+    struct vcpu_look looks[MAX_VCPUS];
+    if (!machine_look(machine, looks, error))
+        return NULL;
+    json_t *list = json_array();
+    for (int id = 0; id < (int)machine_config(machine)->cpus; id++) {
+        char address[sizeof "0x" + 16];
+        g_snprintf(address, sizeof address, "0x%" G_GINT64_MODIFIER "x", looks[id].address);
+        json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:i, s:i}", "number", id, "state",
+                                              doing[looks[id].doing], "address", address, "bits",
+                                              (int)looks[id].bits, "ring", (int)looks[id].ring));
+    }
+    return list;
+}

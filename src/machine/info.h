@@ -14,5 +14,7 @@ json_t *info_memory(struct machine *machine);
 /* How many pairs of the network card's queues the kernel serves just now; NULL: the card is on no
  * tap device. */
 json_t *info_vhost(struct machine *machine);
+/* What its vCPUs do at this moment; NULL with an error. */
+json_t *info_cpus(struct machine *machine, GError **error);
 /* Its hard disks, with the numbers by which they are called. */
 json_t *info_disks(struct machine *machine);

@@ -291,7 +291,7 @@ void machine_stop(struct machine *m)
     clock_stop(m->board.clock);
 }
 
-static void go(struct machine *m)
+static void run_all(struct machine *m)
 {
     for (guint i = 0; i < m->pc.devices->len; i++)
         device_resume(g_ptr_array_index(m->pc.devices, i));
@@ -299,7 +299,25 @@ static void go(struct machine *m)
         host_stream_hold(m->files.serial, false);
     clock_start(m->board.clock);
     vcpus_start(m->vcpus);
+}
+
+static void go(struct machine *m)
+{
+    run_all(m);
     machine_set_state(m, STATE_RUNNING, "");
+}
+
+bool machine_look(struct machine *m, struct vcpu_look *looks, GError **error)
+{
+    bool ok = true;
+    if (m->state == STATE_RUNNING)
+        machine_stop(m);
+    for (unsigned id = 0; ok && id < (unsigned)m->config->cpus; id++)
+        ok = vcpus_look(m->vcpus, id, &looks[id], error);
+    /* What the guest asked for meanwhile comes before its next step. */
+    if (m->state == STATE_RUNNING && !(atomic_load(&m->mail) & MAIL_WISHES))
+        run_all(m);
+    return ok;
 }
 
 void machine_start(struct machine *m)

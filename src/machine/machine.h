@@ -13,6 +13,7 @@
 #include "machine/config.h"
 #include "machine/drives.h"
 #include "machine/nic.h"
+#include "vcpu/vcpu.h"
 
 struct boot_kernel;
 struct machine;
@@ -48,6 +49,9 @@ struct machine *machine_new(const struct config *config, const struct machine_fi
 void machine_listen(struct machine *machine, const struct machine_listener *listener);
 
 void machine_start(struct machine *machine);
+/* What each vCPU does at this moment; it stands still for that. `looks` has room for all of them.
+ */
+bool machine_look(struct machine *machine, struct vcpu_look *looks, GError **error);
 void machine_pause(struct machine *machine);
 void machine_resume(struct machine *machine);
 void machine_reset(struct machine *machine);

@@ -13,7 +13,9 @@
 static void add_moment(struct run *run, enum moment_kind kind, char *text)
 {
     struct moment *moment = g_new(struct moment, 1);
-    *moment = (struct moment){ kind, g_get_monotonic_time() - run->began, text };
+    *moment =
+        (struct moment){ kind, g_get_monotonic_time() - run->began, g_utf8_make_valid(text, -1) };
+    g_free(text);
     g_ptr_array_add(run->now->moments, moment);
 }
 
@@ -72,6 +74,15 @@ static void take_news(struct run *run, gint64 timeout_us)
     }
 }
 
+/* A guest that has said and shown nothing for a while may be dead in silence. */
+static void look_for_life(struct run *run, struct target *t)
+{
+    bool stuck = false;
+    g_autofree char *cpus = t->crash || !run->watch ? NULL : target_cpus(t, &stuck);
+    if (stuck)
+        t->crash = g_strdup_printf("no progress: %s", cpus);
+}
+
 static bool has_crashed(struct run *run, GError **error)
 {
     for (guint i = 0; i < run->targets->len; i++) {
@@ -96,6 +107,8 @@ static pid_t vmm_of(struct target *t)
 bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gint64 within,
               GError **error)
 {
+    enum { QUIET_US = 5 * G_USEC_PER_SEC };
+    gint64 quiet_since = g_get_monotonic_time();
     struct patience patience;
     patience_start(&patience, vmm_of(t), within);
     take_news(run, 0);
@@ -119,7 +132,15 @@ bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gi
         }
         if (!t->pid && test(t, data, &note))
             return true;
-        take_news(run, left);
+        size_t heard = t->log->len;
+        unsigned changes = t->changes;
+        take_news(run, MIN(left, QUIET_US));
+        if (t->log->len != heard || t->changes != changes) {
+            quiet_since = g_get_monotonic_time();
+        } else if (g_get_monotonic_time() - quiet_since >= QUIET_US) {
+            look_for_life(run, t);
+            quiet_since = g_get_monotonic_time();
+        }
     }
 }
 
@@ -176,6 +197,10 @@ static void keep_evidence(struct run *run)
         g_autofree char *picture = g_strconcat(base, ".png", NULL);
         g_autofree char *log = g_strconcat(base, ".serial.txt", NULL);
         note_tail(run, "screen", target_screen(t), SCREEN_LINES);
+        bool stuck;
+        g_autofree char *cpus = target_cpus(t, &stuck);
+        if (cpus)
+            note_tail(run, "processors", cpus, G_MAXUINT);
         note_tail(run, "serial", t->log->str + t->log_start, SERIAL_LINES);
         bool anything = t->pid || t->log->len;
         if (!anything || g_mkdir_with_parents(run->output, 0777) < 0)

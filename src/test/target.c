@@ -362,6 +362,33 @@ bool target_call(struct target *t, const char *method, json_t *params, GError **
     return result;
 }
 
+char *target_cpus(struct target *t, bool *stuck)
+{
+    json_t *result = t->control ? client_call(t->control, "cpus", NULL, NULL) : NULL, *cpu;
+    GString *lines = g_string_new(NULL);
+    size_t i;
+    *stuck = false;
+    bool moves = false;
+    json_array_foreach(json_object_get(result, "cpus"), i, cpu)
+    {
+        const char *state = json_string_value(json_object_get(cpu, "state"));
+        const char *address = json_string_value(json_object_get(cpu, "address"));
+        if (!state || !address || !strcmp(state, "waiting"))
+            continue;
+        bool dead = !strcmp(state, "stuck");
+        *stuck |= dead;
+        moves |= !dead;
+        g_string_append_printf(lines, "%sCPU %zu: %s at %s, %d bits, ring %d",
+                               lines->len ? "\n" : "", i,
+                               dead ? "halted with interrupts off" : state, address,
+                               (int)json_integer_value(json_object_get(cpu, "bits")),
+                               (int)json_integer_value(json_object_get(cpu, "ring")));
+    }
+    *stuck = *stuck && !moves;
+    json_decref(result);
+    return g_string_free(lines, !lines->len);
+}
+
 bool target_write(struct target *t, const char *text, GError **error)
 {
     size_t left = strlen(text);

@@ -55,6 +55,10 @@ void target_pump(struct target *target);
 /* The screen's text, read anew if the picture has changed. */
 const char *target_screen(struct target *target);
 
+/* What its processors do, a line for each that runs or halted; NULL when they cannot be asked.
+ * `stuck`: none of them will ever do anything again. To be freed. */
+char *target_cpus(struct target *target, bool *stuck);
+
 /* Calls a method; false with an error. */
 bool target_call(struct target *target, const char *method, json_t *params, GError **error);
 /* Writes to the serial port. */

@@ -260,6 +260,36 @@ struct irq_input vcpus_intr(struct vcpus *set)
     return (struct irq_input){ intr, &set->cpu[0], 0 };
 }
 
+bool vcpus_look(struct vcpus *set, unsigned id, struct vcpu_look *look, GError **error)
+{
+    enum { RFLAGS_IF = 1 << 9 }; /* SDM volume 1 section 3.4.3 */
+    const struct kvm_vcpu *kvm = &set->cpu[id].kvm;
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    struct kvm_mp_state state;
+    int result = kvm_vcpu_get_regs(kvm, &regs);
+    if (!result)
+        result = kvm_vcpu_get_sregs(kvm, &sregs);
+    if (!result)
+        result = kvm_vcpu_get_mp_state(kvm, &state);
+    if (result < 0)
+        return hv_fail(error, HV_HOST, "KVM does not tell the state of vCPU %u: %s", id,
+                       g_strerror(-result));
+    bool halted = state.mp_state == KVM_MP_STATE_HALTED;
+    *look = (struct vcpu_look){
+        .doing = state.mp_state == KVM_MP_STATE_RUNNABLE ? VCPU_RUNS
+                 : !halted                               ? VCPU_WAITS
+                 : regs.rflags & RFLAGS_IF               ? VCPU_HALTED
+                                                         : VCPU_STUCK,
+        .address = sregs.cs.base + regs.rip,
+        .bits = sregs.cs.l    ? 64
+                : sregs.cs.db ? 32
+                              : 16,
+        .ring = sregs.ss.dpl,
+    };
+    return true;
+}
+
 bool vcpus_save(struct vcpus *set, GByteArray *out, GError **error)
 {
     for (unsigned i = 0; i < set->count; i++)

@@ -63,6 +63,17 @@ struct irq_input vcpus_intr(struct vcpus *vcpus);
 bool vcpus_save(struct vcpus *vcpus, GByteArray *out, GError **error);
 bool vcpus_load(struct vcpus *vcpus, const uint8_t **in, size_t *length, GError **error);
 
+/* What a vCPU does. A halted one without interrupts does nothing ever again, but for an NMI. */
+enum vcpu_doing { VCPU_RUNS, VCPU_HALTED, VCPU_STUCK, VCPU_WAITS /* for the guest to start it */ };
+struct vcpu_look {
+    enum vcpu_doing doing;
+    uint64_t address; /* linear, of the next instruction */
+    unsigned bits;    /* of the code there: 16, 32 or 64 */
+    unsigned ring;
+};
+/* Only while paused; id: below the count. */
+bool vcpus_look(struct vcpus *vcpus, unsigned id, struct vcpu_look *look, GError **error);
+
 /* --- inside src/vcpu ------------------------------------------------------------------------ */
 
 enum vcpu_mail { MAIL_QUIT = 1, MAIL_PARK = 2, MAIL_INTR = 4 /* the PIC's pin is high */ };

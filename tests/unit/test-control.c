@@ -139,6 +139,15 @@ struct drives *machine_drives(struct machine *machine)
     return &fake.drives;
 }
 
+bool machine_look(struct machine *machine, struct vcpu_look *looks, GError **error)
+{
+    static const enum vcpu_doing doing[] = { VCPU_RUNS, VCPU_HALTED, VCPU_STUCK, VCPU_WAITS };
+    (void)machine, (void)error;
+    for (unsigned i = 0; i < (unsigned)fake.config->cpus; i++)
+        looks[i] = (struct vcpu_look){ doing[i % 4], G_MAXUINT64 >> i, 16U << i % 3, i % 4 };
+    return true;
+}
+
 bool machine_set_cable(struct machine *machine, bool in, GError **error)
 {
     (void)machine, (void)error;
@@ -439,6 +448,24 @@ static void check_disk(int fd, unsigned number, uint64_t size)
     g_assert_cmpint(json_integer_value(json_object_get(disk, "size")), ==, (json_int_t)size);
     g_assert_cmpstr(json_string_value(json_object_get(disk, "bus")), ==, "virtio");
     json_decref(reply);
+}
+
+static void looks_at_cpus(void)
+{
+    int fd = dial();
+    unsigned was = (unsigned)fake.config->cpus;
+    fake.config->cpus = 5;
+    json_t *reply = ask(fd, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"cpus\"}");
+    const json_t *cpus = json_object_get(json_object_get(reply, "result"), "cpus");
+    const json_t *stuck = json_array_get(cpus, 2);
+    g_assert_cmpuint(json_array_size(cpus), ==, 5);
+    g_assert_cmpstr(json_string_value(json_object_get(stuck, "state")), ==, "stuck");
+    g_assert_cmpstr(json_string_value(json_object_get(stuck, "address")), ==, "0x3fffffffffffffff");
+    g_assert_cmpint(json_integer_value(json_object_get(stuck, "bits")), ==, 64);
+    json_decref(reply);
+    fails(fd, "{\"id\":1,\"method\":\"cpus\",\"params\":{\"n\":1}}", 2);
+    fake.config->cpus = was;
+    close(fd);
 }
 
 static void disk_grows(void)
@@ -1158,6 +1185,7 @@ int main(int argc, char **argv)
 
     g_test_add_func("/control/answers", answers);
     g_test_add_func("/control/memory", memory);
+    g_test_add_func("/control/cpus", looks_at_cpus);
     g_test_add_func("/control/disk-grows", disk_grows);
     g_test_add_func("/control/terminal", terminal);
     g_test_add_func("/control/bad-requests", bad_requests);

@@ -2,7 +2,10 @@
 #include "base/error.h"
 #include "test/script.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     LARGEST = 1 << 20,  /* bytes of all files */
@@ -77,26 +80,51 @@ static size_t size_of(const struct source *source)
     return size;
 }
 
+/* All of a file, which may be a pipe, or what tells that it is larger than a script can be. */
+static GString *read_bytes(const char *path, GError **error)
+{
+    enum { PIECE = 1 << 16 };
+    GString *text = g_string_new(NULL);
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && text->len <= LARGEST) {
+        gsize length = text->len;
+        g_string_set_size(text, length + PIECE);
+        n = read(fd, text->str + length, PIECE);
+        int why = errno;
+        g_string_set_size(text, length + (gsize)MAX(n, 0));
+        errno = why;
+        if (n <= 0)
+            break;
+    }
+    if (n < 0) {
+        hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+        g_string_free(g_steal_pointer(&text), true);
+    }
+    if (fd >= 0)
+        close(fd);
+    return text;
+}
+
 static void read_file(struct source *source, const char *path, const struct place *from,
                       unsigned depth)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *text = NULL;
-    gsize length;
     char *file = g_strdup(path);
     g_ptr_array_add(source->files, file);
     struct place place = { file, 1, 1 };
-    if (!g_file_get_contents(path, &text, &length, &error)) {
-        g_autofree char *message = g_strdup(error->message);
-        script_problem(source->problems, from ? from : &place, "%s", message);
+    g_autoptr(GString) text = read_bytes(path, &error);
+    if (!text) {
+        script_problem(source->problems, from ? from : &place, "%s", error->message);
         return;
     }
-    if (length + size_of(source) > LARGEST || strlen(text) != length) {
+    bool plain = strlen(text->str) == text->len && g_utf8_validate(text->str, -1, NULL);
+    if (text->len + size_of(source) > LARGEST || !plain) {
         script_problem(source->problems, &place, "%s is no script: it %s", path,
-                       strlen(text) != length ? "is no text" : "has more than 1 MiB");
+                       plain ? "has more than 1 MiB" : "is no text");
         return;
     }
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(text->str, "\n", -1);
     for (place.line = 1; lines[place.line - 1]; place.line++) {
         char *content = g_strchomp(lines[place.line - 1]);
         size_t start = strspn(content, " \t");

@@ -52,8 +52,9 @@ void junit_add(struct junit *junit, const char *test, const struct result *resul
     g_string_append(junit->cases, "      <system-out>");
     for (guint i = 0; i < result->moments->len; i++) {
         g_autofree char *line = moment_line(g_ptr_array_index(result->moments, i));
-        g_autofree char *text = escape(line);
-        g_string_append_printf(junit->cases, "%s\n", text);
+        g_autofree char *text = escape(line ? line : "");
+        if (line)
+            g_string_append_printf(junit->cases, "%s\n", text);
     }
     g_string_append(junit->cases, "</system-out>\n    </testcase>\n");
 }

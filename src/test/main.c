@@ -2,6 +2,7 @@
  * a test point for each step of each script, with each combination of its matrix. */
 #include "base/error.h"
 #include "cli/cli.h"
+#include "test/html.h"
 #include "test/junit.h"
 #include "test/run.h"
 
@@ -17,6 +18,8 @@ struct tests {
     bool broken;                   /* a script is none */
     const char *output;
     struct junit junit;
+    struct html html;
+    bool pictures;   /* for that */
     GHashTable *set; /* char * to char *: values of --set */
     char *prefix;    /* of the test points' names */
 };
@@ -37,7 +40,8 @@ static void print_result(struct run *run, const struct result *result)
     struct tests *tests = tests_of(run);
     for (guint i = 0; i < result->moments->len; i++) {
         g_autofree char *line = moment_line(g_ptr_array_index(result->moments, i));
-        printf("# %s\n", line);
+        if (line)
+            printf("# %s\n", line);
     }
     if (result->message)
         printf("# %s\n", result->message);
@@ -51,6 +55,8 @@ static void print_result(struct run *run, const struct result *result)
                                             : "");
     fflush(stdout);
     junit_add(&tests->junit, tests->prefix, result);
+    if (tests->pictures)
+        html_add(&tests->html, tests->prefix, result);
     tests->failed += result->outcome == OUTCOME_FAILED;
     tests->done += result->outcome == OUTCOME_OK || result->outcome == OUTCOME_SOFT;
 }
@@ -80,7 +86,8 @@ static void run_once(struct tests *tests, const struct source *source, GHashTabl
     if (has_problems(script)) {
         tests->broken = true;
     } else if (!check) {
-        struct test_run test = { .run = { .finished = print_result }, .tests = tests };
+        struct test_run test = { .run = { .finished = print_result, .pictures = tests->pictures },
+                                 .tests = tests };
         g_autofree char *name = g_path_get_basename(source->path);
         g_autofree char *output = g_strdup_printf("%s/%s%s", tests->output, name, combination);
         tests->prefix = g_strconcat(script->title, combination, NULL);
@@ -149,13 +156,12 @@ static int status_of(const struct tests *tests, bool check)
 int verb_test(int argc, char **argv)
 {
     bool check = false;
-    const char *set = NULL, *junit = NULL;
+    const char *set = NULL, *junit = NULL, *html = NULL;
     g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     struct tests tests = { .output = "hv-test", .set = values };
     const struct flag flags[] = {
-        { "check", &check, NULL }, { "output", NULL, &tests.output },
-        { "set", NULL, &set },     { "junit", NULL, &junit },
-        { .name = NULL },
+        { "check", &check, NULL }, { "output", NULL, &tests.output }, { "set", NULL, &set },
+        { "junit", NULL, &junit }, { "html", NULL, &html },           { .name = NULL },
     };
     int left = cli_flags("test", argc, argv, flags);
     if (left < 0)
@@ -167,6 +173,8 @@ int verb_test(int argc, char **argv)
     if (!check)
         puts("TAP version 14");
     junit_init(&tests.junit);
+    html_init(&tests.html);
+    tests.pictures = html != NULL;
     for (int i = 0; i < left; i++) {
         struct source *source = source_read(argv[i]);
         g_autoptr(GHashTable) own = copy_of(values);
@@ -177,7 +185,9 @@ int verb_test(int argc, char **argv)
         printf("1..%u\n", tests.number);
     GError *error = NULL;
     bool written = check || !junit || junit_write(&tests.junit, junit, &error);
+    written = written && (check || !html || html_write(&tests.html, html, &error));
     junit_finish(&tests.junit);
+    html_finish(&tests.html);
     if (!written)
         return cli_fail(error);
     return status_of(&tests, check);

@@ -41,8 +41,28 @@ void run_file(struct run *run, enum moment_kind kind, const char *path)
 
 char *moment_line(const struct moment *moment)
 {
-    static const char *const before[] = { "", "picture: ", "log: " };
-    return g_strconcat(before[moment->kind], moment->text, NULL);
+    static const char *const before[] = {
+        [MOMENT_NOTE] = "",
+        [MOMENT_PICTURE] = "picture: ",
+        [MOMENT_LOG] = "log: ",
+    };
+    return moment->kind == MOMENT_SERIAL ? NULL
+                                         : g_strconcat(before[moment->kind], moment->text, NULL);
+}
+
+/* The lines that are new on the serial port; the last one may still grow. */
+static void note_serial(struct run *run, struct target *t, bool all)
+{
+    const char *end;
+    while (t->log_noted < t->log->len &&
+           ((end = strchr(t->log->str + t->log_noted, '\n')) || all)) {
+        const char *start = t->log->str + t->log_noted;
+        size_t length = end ? (size_t)(end - start) : strlen(start);
+        const char *name = run->targets->len > 1 ? t->vm->name : "";
+        add_moment(run, MOMENT_SERIAL,
+                   g_strdup_printf("%s%s%.*s", name, *name ? ": " : "", (int)length, start));
+        t->log_noted += length + (end != NULL);
+    }
 }
 
 /* What is new on the serial port and the screen is looked at for crashes. */
@@ -55,6 +75,7 @@ static void judge(struct run *run, struct target *t)
     if (!t->crash && t->log->len > from)
         t->crash = crash_find(t->log->str + from, run->watch);
     t->log_judged = t->log->len;
+    note_serial(run, t, false);
     if (!t->crash && t->screen_old)
         t->crash = crash_find(target_screen(t), run->watch);
 }
@@ -186,28 +207,45 @@ static void note_tail(struct run *run, const char *what, const char *text, unsig
         run_note(run, "%s: %s", what, lines[i]);
 }
 
+/* Where a machine's files of this step are: without their endings. To be freed. */
+static char *file_base(struct run *run, const struct target *t)
+{
+    return g_strdup_printf("%s/%s-%u", run->output, t->vm->name, run->results->len);
+}
+
+static void keep_picture(struct run *run, struct target *t)
+{
+    g_autofree char *base = file_base(run, t), *picture = g_strconcat(base, ".png", NULL);
+    if (g_mkdir_with_parents(run->output, 0777) == 0 && target_picture(t, picture, NULL))
+        run_file(run, MOMENT_PICTURE, picture);
+}
+
+static void keep_pictures(struct run *run)
+{
+    for (guint i = 0; i < run->targets->len; i++) {
+        struct target *t = g_ptr_array_index(run->targets, i);
+        if (t->pid)
+            keep_picture(run, t);
+    }
+}
+
 /* What there is to be seen of a failure: pictures, logs, last lines. */
 static void keep_evidence(struct run *run)
 {
     enum { SERIAL_LINES = 5, SCREEN_LINES = 25 };
     for (guint i = 0; i < run->targets->len; i++) {
         struct target *t = g_ptr_array_index(run->targets, i);
-        g_autofree char *base =
-            g_strdup_printf("%s/%s-%u", run->output, t->vm->name, run->results->len);
-        g_autofree char *picture = g_strconcat(base, ".png", NULL);
-        g_autofree char *log = g_strconcat(base, ".serial.txt", NULL);
+        g_autofree char *base = file_base(run, t), *log = g_strconcat(base, ".serial.txt", NULL);
         note_tail(run, "screen", target_screen(t), SCREEN_LINES);
         bool stuck;
         g_autofree char *cpus = target_cpus(t, &stuck);
         if (cpus)
             note_tail(run, "processors", cpus, G_MAXUINT);
         note_tail(run, "serial", t->log->str + t->log_start, SERIAL_LINES);
-        bool anything = t->pid || t->log->len;
-        if (!anything || g_mkdir_with_parents(run->output, 0777) < 0)
-            continue;
-        if (target_picture(t, picture, NULL))
-            run_file(run, MOMENT_PICTURE, picture);
-        if (t->log->len && g_file_set_contents(log, t->log->str, -1, NULL))
+        if (t->pid)
+            keep_picture(run, t);
+        if (t->log->len && g_mkdir_with_parents(run->output, 0777) == 0 &&
+            g_file_set_contents(log, t->log->str, -1, NULL))
             run_file(run, MOMENT_LOG, log);
     }
 }
@@ -221,8 +259,12 @@ static void end(struct run *run, enum outcome outcome, const char *message)
         g_free(result->message);
         result->message = g_strdup(message);
     }
+    for (guint i = 0; i < run->targets->len; i++)
+        note_serial(run, g_ptr_array_index(run->targets, i), true);
     if (outcome == OUTCOME_FAILED)
         keep_evidence(run);
+    else if (run->pictures)
+        keep_pictures(run);
     if (run->finished)
         run->finished(run, result);
     run->now = NULL;

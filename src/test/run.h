@@ -11,6 +11,7 @@ struct moment {
         MOMENT_NOTE,    /* the evidence of a wait, and the like */
         MOMENT_PICTURE, /* `text` is a PNG file */
         MOMENT_LOG,     /* `text` is a file */
+        MOMENT_SERIAL,  /* a line from the serial port; the other results have it in the log */
     } kind;
     gint64 at; /* microseconds since the script began */
     char *text;
@@ -36,7 +37,8 @@ struct run {
     struct patience whole;
     unsigned watch;                                                 /* enum crash_set */
     void (*finished)(struct run *run, const struct result *result); /* told of each step */
-    bool skip;                                                      /* the rest of the script */
+    bool pictures; /* of each step's end; else only of failures */
+    bool skip;     /* the rest of the script */
 };
 
 /* Does the script; `output` is where files of failures go. False when a step failed. */
@@ -48,7 +50,7 @@ void run_finish(struct run *run);
 /* A moment of the step. */
 void run_note(struct run *run, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void run_file(struct run *run, enum moment_kind kind, const char *path);
-/* A line for people: "picture: FILE". To be freed. */
+/* A line for people: "picture: FILE"; NULL: it is none. To be freed. */
 char *moment_line(const struct moment *moment);
 /* The machine that a command is about. */
 struct target *run_target(struct run *run, const struct command *command);

@@ -35,6 +35,7 @@ struct target {
     GQueue happened;   /* char *: names of events that nobody waited for yet */
     char *crash;       /* what crashed; NULL: nothing yet */
     size_t log_judged; /* by the watch */
+    size_t log_noted;  /* what is before this is among the moments */
     bool expected_end; /* it may end now */
     int status;        /* of hv, after its end */
 };

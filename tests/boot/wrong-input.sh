@@ -638,8 +638,11 @@ holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No suc
 says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt
 holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*the guest crashed' out
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never" within 1h\n' "$guests" >idle.hvt
-says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test idle.hvt
+says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out
+holds 'the page of results has it' grep -q 'class="failed">idle.hvt:6: see &quot;never&quot;.*no progress' page.html
+holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page.html
+says 'a page that cannot be written' $FAILED 'none/page.html' "$HV" test --html none/page.html triple.hvt
 
 # --- windows ----------------------------------------------------------------------------------
 

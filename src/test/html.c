@@ -26,7 +26,8 @@ static const char style[] =
     "details.failed { border-color: #c8322b; } p.failed { color: #c8322b; font-weight: 600; }\n"
     "table { border-collapse: collapse; width: 100%; table-layout: fixed; }\n"
     "td { vertical-align: top; padding: .1rem .6rem .1rem 0; overflow-wrap: anywhere; }\n"
-    "td.at { width: 5.5rem; text-align: right; color: gray; font-variant-numeric: tabular-nums; }\n"
+    "col.at { width: 6rem; } col.serial { width: 45%; }\n"
+    "td.at { text-align: right; color: gray; font-variant-numeric: tabular-nums; }\n"
     "td.serial, pre { font: 12px/1.35 ui-monospace, monospace; white-space: pre-wrap; }\n"
     "img { max-width: 100%; border: 1px solid gray; }\n"
     ".time { color: gray; font-size: .9rem; }\n";
@@ -91,6 +92,14 @@ static void append_moment(GString *html, const struct moment *moment)
     g_string_append(html, "</td></tr>\n");
 }
 
+static bool has_serial(const struct result *result)
+{
+    for (guint i = 0; i < result->moments->len; i++)
+        if (((struct moment *)g_ptr_array_index(result->moments, i))->kind == MOMENT_SERIAL)
+            return true;
+    return false;
+}
+
 void html_init(struct html *html)
 {
     *html = (struct html){ .tests = g_string_new(NULL) };
@@ -127,7 +136,8 @@ void html_add(struct html *html, const char *test, const struct result *result)
         append_text(out, result->message);
         g_string_append(out, "</p>\n");
     }
-    g_string_append(out, "<table>\n");
+    g_string_append_printf(out, "<table><col class=\"at\"><col>%s\n",
+                           has_serial(result) ? "<col class=\"serial\">" : "");
     for (guint i = 0; i < result->moments->len; i++)
         append_moment(out, g_ptr_array_index(result->moments, i));
     g_string_append(out, "</table></details>\n");

@@ -102,6 +102,12 @@ diff <(tr '\n' ' ' <src/test/verbs.c | grep -oE '\{ VERB_[A-Z0-9_]+, *"[^"]*", *
     <(sed -nE 's/^\.It Cm ([a-z0-9 ]+)( Li (.*))?$/\1 \3/p' man/hv-test.5 | sed 's/\\&//g; s/ *$//; s/^\(.*[^ ]\)  */\1 /' | sort) |
     sed -n 's/^[<>]/& /p' | report 'man/hv-test.5 has the verbs of the table, with their arguments'
 
+{ # the editor knows them, too
+    tr '\n' ' ' <src/test/verbs.c | grep -oE '\{ VERB_[A-Z0-9_]+, *"[^"]*"' | sed 's/.*"\(.*\)"/\1/' | while read -r verb; do
+        grep -qE "hvtVerb .*[|(]$verb\\\\[|)]" data/vim/syntax/hvt.vim || echo "$verb"
+    done
+} 2>&1 | report 'data/vim/syntax/hvt.vim has the verbs of the table'
+
 # --- layers ---------------------------------------------------------------------------------------
 
 # A folder includes what is below it.

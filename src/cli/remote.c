@@ -150,8 +150,10 @@ struct chain *remote_chain(const char *url, const struct chain_rules *rules, GEr
 bool remote_measure(const struct chain *chain, uint64_t *size, char **named, GError **error)
 {
     int fd = fcntl(chain->fd, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "%s: %s", chain->name, g_strerror(errno));
     struct disk *disk = look(chain->fd, chain->name, true, error);
-    if (!disk || fd < 0) {
+    if (!disk) {
         close(fd);
         return false;
     }

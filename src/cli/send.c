@@ -261,7 +261,7 @@ static bool send_click(struct sender *s, char **words, GError **error)
     bool twice = !strcmp(button, "double"), ok = true;
     if (at)
         ok = press(s, at, NULL, error);
-    for (unsigned i = 0; ok && i <= twice; i++)
+    for (unsigned i = 0; ok && i < (twice ? 2 : 1); i++)
         ok = press(s, at, twice ? buttons[0] : button, error) && press(s, at, NULL, error);
     json_decref(at);
     return ok;

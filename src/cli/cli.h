@@ -38,6 +38,7 @@ struct flag {
     const char *name; /* without the dashes */
     bool *on;
     const char **value; /* takes a value; else NULL */
+    char letter;        /* -j N or -jN means it, too; 0: there is none */
 };
 /* Takes options out of argv, leaving the arguments; returns how many, or -1 after a message. */
 int cli_flags(const char *verb, int argc, char **argv, const struct flag *flags);

@@ -22,7 +22,9 @@ const struct verb verbs[] = {
     { "set", "[NAME] cd=FILE|none, fd=FILE|none, memory=SIZE, net=on|off, port+=RULE, port-=RULE",
       "change CD, floppy, memory, cable or published ports", verb_set },
     { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
-    { "test", "FILE... [--check] [--set KEY=VALUE,...] [--output DIR] [--junit FILE]",
+    { "test",
+      "FILE... [--check] [--set KEY=VALUE,...] [-j N] [--repeat N] [--until-fail] [--output DIR] "
+      "[--junit FILE] [--html FILE]",
       "boot tests, written in a language of their own", verb_test },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },
@@ -95,6 +97,16 @@ static const struct flag *find_flag(const char *verb, const char *word, const st
     return NULL;
 }
 
+/* -j, -jN: NULL when there is no such letter. */
+static const struct flag *find_letter(const char *word, const struct flag *flags)
+{
+    if (word[0] != '-' || !word[1])
+        return NULL;
+    while (flags->name && flags->letter != word[1])
+        flags++;
+    return flags->name ? flags : NULL;
+}
+
 int cli_flags(const char *verb, int argc, char **argv, const struct flag *flags)
 {
     int left = 0;
@@ -108,23 +120,28 @@ int cli_flags(const char *verb, int argc, char **argv, const struct flag *flags)
             print_usage(verb);
             return -2;
         }
-        if (argv[i][0] != '-' || argv[i][1] != '-') {
+        const struct flag *flag = find_letter(argv[i], flags);
+        const char *value = flag && argv[i][2] ? argv[i] + 2 : NULL;
+        if (!flag && (argv[i][0] != '-' || argv[i][1] != '-')) {
             argv[left++] = argv[i];
             continue;
         }
-        const struct flag *flag = find_flag(verb, argv[i], flags);
-        if (!flag)
-            return -1;
-        const char *equals = strchr(argv[i], '=');
+        if (!flag) {
+            flag = find_flag(verb, argv[i], flags);
+            if (!flag)
+                return -1;
+            const char *equals = strchr(argv[i], '=');
+            value = equals ? equals + 1 : NULL;
+        }
         if (flag->on)
             *flag->on = true;
         if (!flag->value)
             continue;
-        if (!equals && ++i == argc) {
+        if (!value && ++i == argc) {
             cli_usage(verb, "--%s wants a value", flag->name);
             return -1;
         }
-        *flag->value = equals ? equals + 1 : argv[i];
+        *flag->value = value ? value : argv[i];
     }
     argv[left] = NULL;
     return left;

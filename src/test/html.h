@@ -1,6 +1,6 @@
 /* Results as one page of HTML that needs no other file. One thread. */
 #pragma once
-#include "test/run.h"
+#include "test/result.h"
 
 struct html {
     GString *tests; /* what the page has of them */

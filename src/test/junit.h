@@ -1,6 +1,6 @@
 /* Results as JUnit's XML, which CI systems read. One thread. */
 #pragma once
-#include "test/run.h"
+#include "test/result.h"
 
 struct junit {
     GString *cases;

@@ -3,8 +3,8 @@
 #include "base/error.h"
 #include "cli/cli.h"
 #include "test/html.h"
+#include "test/jobs.h"
 #include "test/junit.h"
-#include "test/run.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,28 +16,29 @@ enum { STATUS_SKIPPED = 77, STATUS_NOT_RUN = 99 };
 struct tests {
     unsigned number, failed, done; /* test points; `done` are neither failed nor skipped */
     bool broken;                   /* a script is none */
-    const char *output;
+    bool check;                    /* nothing is run */
     struct junit junit;
     struct html html;
-    bool pictures;   /* for that */
-    GHashTable *set; /* char * to char *: values of --set */
-    char *prefix;    /* of the test points' names */
+    GHashTable *set;    /* char * to char *: values of --set */
+    GPtrArray *sources; /* struct source: the plans' places point into them */
+    struct jobs jobs;
 };
 
-static struct tests *tests_of(struct run *run);
-
-/* One line of TAP: nothing in it may begin a directive. */
+/* As TAP 14 has it: a # that begins no directive is escaped. */
 static void print_plain(const char *start, const char *text)
 {
-    g_autofree char *plain = g_strdup(text);
-    g_strdelimit(plain, "\n#", ' ');
-    printf("%s%s", start, plain);
+    fputs(start, stdout);
+    for (; *text; text++) {
+        if (*text == '#' || *text == '\\')
+            putchar('\\');
+        putchar(*text == '\n' ? ' ' : *text);
+    }
 }
 
-static void print_result(struct run *run, const struct result *result)
+static void tell_result(void *opaque, const char *test, const struct result *result)
 {
     static const char *const words[] = { "ok", "ok", "not ok", "ok" };
-    struct tests *tests = tests_of(run);
+    struct tests *tests = opaque;
     for (guint i = 0; i < result->moments->len; i++) {
         g_autofree char *line = moment_line(g_ptr_array_index(result->moments, i));
         if (line)
@@ -48,27 +49,17 @@ static void print_result(struct run *run, const struct result *result)
     printf("# %.1f s, of which the host was busy %.1f s\n", (double)result->wall / G_USEC_PER_SEC,
            (double)result->busy / G_USEC_PER_SEC);
     printf("%s %u", words[result->outcome], ++tests->number);
-    print_plain(" - ", tests->prefix);
+    print_plain(" - ", test);
     print_plain(": ", result->title);
     puts(result->outcome == OUTCOME_SKIPPED ? " # SKIP"
          : result->outcome == OUTCOME_SOFT  ? " # TODO a soft failure"
                                             : "");
     fflush(stdout);
-    junit_add(&tests->junit, tests->prefix, result);
-    if (tests->pictures)
-        html_add(&tests->html, tests->prefix, result);
+    junit_add(&tests->junit, test, result);
+    if (tests->jobs.pictures)
+        html_add(&tests->html, test, result);
     tests->failed += result->outcome == OUTCOME_FAILED;
     tests->done += result->outcome == OUTCOME_OK || result->outcome == OUTCOME_SOFT;
-}
-
-struct test_run {
-    struct run run;
-    struct tests *tests;
-};
-
-static struct tests *tests_of(struct run *run)
-{
-    return ((struct test_run *)run)->tests;
 }
 
 static bool has_problems(const struct script *script)
@@ -78,44 +69,37 @@ static bool has_problems(const struct script *script)
     return script->problems->len;
 }
 
-/* The script with these values of its matrix. */
-static void run_once(struct tests *tests, const struct source *source, GHashTable *values,
-                     const char *combination, bool check)
+/* The script with these values of its matrix is to be done. */
+static void plan_once(struct tests *tests, const struct source *source, GHashTable *values,
+                      const char *combination)
 {
     struct script *script = script_parse(source, values);
-    if (has_problems(script)) {
-        tests->broken = true;
-    } else if (!check) {
-        struct test_run test = { .run = { .finished = print_result, .pictures = tests->pictures },
-                                 .tests = tests };
-        g_autofree char *name = g_path_get_basename(source->path);
-        g_autofree char *output = g_strdup_printf("%s/%s%s", tests->output, name, combination);
-        tests->prefix = g_strconcat(script->title, combination, NULL);
-        run_script(&test.run, script, source->path, output);
-        run_finish(&test.run);
-        g_free(tests->prefix);
-    }
-    script_free(script);
+    bool wrong = has_problems(script);
+    tests->broken |= wrong;
+    if (wrong)
+        script_free(script);
+    else
+        g_ptr_array_add(tests->jobs.plans, plan_new(source, script, combination));
 }
 
 /* Once for each combination of the keys from the n-th on. */
-static void run_matrix(struct tests *tests, const struct source *source, unsigned n,
-                       GHashTable *values, const char *combination, bool check)
+static void plan_matrix(struct tests *tests, const struct source *source, unsigned n,
+                        GHashTable *values, const char *combination)
 {
     if (n == source->keys->len) {
-        run_once(tests, source, values, combination, check);
+        plan_once(tests, source, values, combination);
         return;
     }
     const struct matrix_key *key = g_ptr_array_index(source->keys, n);
     if (g_hash_table_contains(tests->set, key->name)) {
-        run_matrix(tests, source, n + 1, values, combination, check);
+        plan_matrix(tests, source, n + 1, values, combination);
         return;
     }
-    for (guint i = 0; i < key->values->len && !(check && tests->broken); i++) {
+    for (guint i = 0; i < key->values->len && !tests->broken; i++) {
         const char *value = g_ptr_array_index(key->values, i);
         g_autofree char *longer = g_strdup_printf("%s %s=%s", combination, key->name, value);
         g_hash_table_insert(values, key->name, (char *)(uintptr_t)value);
-        run_matrix(tests, source, n + 1, values, longer, check);
+        plan_matrix(tests, source, n + 1, values, longer);
     }
 }
 
@@ -144,51 +128,102 @@ static GHashTable *copy_of(GHashTable *set)
     return copy;
 }
 
-static int status_of(const struct tests *tests, bool check)
+/* A number of --jobs or --repeat: at least 1. */
+static bool take_count(const char *flag, const char *text, unsigned *count)
+{
+    guint64 value;
+    if (!text)
+        return true;
+    if (!g_ascii_string_to_unsigned(text, 10, 1, 1000000, &value, NULL)) {
+        cli_usage("test", "--%s %s: a number from 1 on is wanted", flag, text);
+        return false;
+    }
+    *count = (unsigned)value;
+    return true;
+}
+
+static int status_of(const struct tests *tests)
 {
     if (tests->broken)
-        return check ? HV_USAGE : STATUS_NOT_RUN;
+        return tests->check ? HV_USAGE : STATUS_NOT_RUN;
     if (tests->failed)
         return HV_FAILED;
-    return check || tests->done ? HV_OK : STATUS_SKIPPED;
+    return tests->check || tests->done ? HV_OK : STATUS_SKIPPED;
+}
+
+static bool write_results(struct tests *tests, const char *junit, const char *html, GError **error)
+{
+    return (!junit || junit_write(&tests->junit, junit, error)) &&
+           (!html || html_write(&tests->html, html, error));
+}
+
+/* Does what is planned; the status. */
+static int run_plans(struct tests *tests, const char *junit, const char *html)
+{
+    GError *error = NULL;
+    puts("TAP version 14");
+    junit_init(&tests->junit);
+    html_init(&tests->html);
+    bool done = jobs_run(&tests->jobs, &error);
+    if (!done)
+        printf("Bail out! %s\n", error->message);
+    else if (tests->jobs.repeat != 1)
+        printf("# %u runs, %u failed\n", tests->jobs.runs, tests->jobs.failed);
+    if (done)
+        printf("1..%u\n", tests->number);
+    bool written = write_results(tests, junit, html, done ? &error : NULL);
+    junit_finish(&tests->junit);
+    html_finish(&tests->html);
+    return !done || !written ? cli_fail(error) : status_of(tests);
+}
+
+static void read_scripts(struct tests *tests, char **files)
+{
+    for (; *files; files++) {
+        struct source *source = source_read(*files);
+        g_autoptr(GHashTable) values = copy_of(tests->set);
+        plan_matrix(tests, source, 0, values, "");
+        g_ptr_array_add(tests->sources, source);
+    }
 }
 
 int verb_test(int argc, char **argv)
 {
-    bool check = false;
-    const char *set = NULL, *junit = NULL, *html = NULL;
-    g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    struct tests tests = { .output = "hv-test", .set = values };
+    const char *set = NULL, *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
+    struct tests tests = {
+        .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
+    };
     const struct flag flags[] = {
-        { "check", &check, NULL }, { "output", NULL, &tests.output }, { "set", NULL, &set },
-        { "junit", NULL, &junit }, { "html", NULL, &html },           { .name = NULL },
+        { "check", &tests.check, NULL },
+        { "html", NULL, &html },
+        { "jobs", NULL, &parallel, 'j' },
+        { "junit", NULL, &junit },
+        { "output", NULL, &tests.jobs.output },
+        { "repeat", NULL, &repeat },
+        { "set", NULL, &set },
+        { "until-fail", &tests.jobs.until_fail, NULL },
+        { .name = NULL },
     };
     int left = cli_flags("test", argc, argv, flags);
     if (left < 0)
         return left == -2 ? HV_OK : HV_USAGE;
     if (!left)
         return cli_usage("test", "a script is wanted");
+    if (tests.jobs.until_fail && !repeat)
+        tests.jobs.repeat = 0;
+    if (!take_count("jobs", parallel, &tests.jobs.parallel) ||
+        !take_count("repeat", repeat, &tests.jobs.repeat))
+        return HV_USAGE;
+    g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr(GPtrArray) sources = g_ptr_array_new_with_free_func((GDestroyNotify)source_free);
+    g_autoptr(GPtrArray) plans = g_ptr_array_new_with_free_func(plan_free);
+    tests.set = values;
+    tests.sources = sources;
+    tests.jobs.plans = plans;
+    tests.jobs.opaque = &tests;
+    tests.jobs.pictures = html != NULL;
     if (set && !take_set(&tests, set))
         return cli_usage("test", "--set %s: KEY=VALUE,... is wanted", set);
-    if (!check)
-        puts("TAP version 14");
-    junit_init(&tests.junit);
-    html_init(&tests.html);
-    tests.pictures = html != NULL;
-    for (int i = 0; i < left; i++) {
-        struct source *source = source_read(argv[i]);
-        g_autoptr(GHashTable) own = copy_of(values);
-        run_matrix(&tests, source, 0, own, "", check);
-        source_free(source);
-    }
-    if (!check)
-        printf("1..%u\n", tests.number);
-    GError *error = NULL;
-    bool written = check || !junit || junit_write(&tests.junit, junit, &error);
-    written = written && (check || !html || html_write(&tests.html, html, &error));
-    junit_finish(&tests.junit);
-    html_finish(&tests.html);
-    if (!written)
-        return cli_fail(error);
-    return status_of(&tests, check);
+    read_scripts(&tests, argv);
+    return tests.check || !plans->len ? status_of(&tests) : run_plans(&tests, junit, html);
 }

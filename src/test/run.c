@@ -12,18 +12,8 @@
 
 static void add_moment(struct run *run, enum moment_kind kind, char *text)
 {
-    struct moment *moment = g_new(struct moment, 1);
-    *moment =
-        (struct moment){ kind, g_get_monotonic_time() - run->began, g_utf8_make_valid(text, -1) };
+    result_add(run->now, kind, g_get_monotonic_time() - run->began, g_utf8_make_valid(text, -1));
     g_free(text);
-    g_ptr_array_add(run->now->moments, moment);
-}
-
-static void moment_free(void *data)
-{
-    struct moment *moment = data;
-    g_free(moment->text);
-    g_free(moment);
 }
 
 void run_note(struct run *run, const char *format, ...)
@@ -37,17 +27,6 @@ void run_note(struct run *run, const char *format, ...)
 void run_file(struct run *run, enum moment_kind kind, const char *path)
 {
     add_moment(run, kind, g_strdup(path));
-}
-
-char *moment_line(const struct moment *moment)
-{
-    static const char *const before[] = {
-        [MOMENT_NOTE] = "",
-        [MOMENT_PICTURE] = "picture: ",
-        [MOMENT_LOG] = "log: ",
-    };
-    return moment->kind == MOMENT_SERIAL ? NULL
-                                         : g_strconcat(before[moment->kind], moment->text, NULL);
 }
 
 /* The lines that are new on the serial port; the last one may still grow. */
@@ -87,7 +66,10 @@ static void take_news(struct run *run, gint64 timeout_us)
     unsigned count = 0;
     for (guint i = 0; i < run->targets->len; i++)
         count += target_fds(g_ptr_array_index(run->targets, i), fds + count);
+    if (run->stop >= 0)
+        fds[count++] = (struct pollfd){ run->stop, POLLIN, 0 };
     poll(fds, count, (int)CLAMP((timeout_us + 999) / 1000, 0, G_MAXINT));
+    run->stopped |= run->stop >= 0 && fds[count - 1].revents;
     for (guint i = 0; i < run->targets->len; i++) {
         struct target *t = g_ptr_array_index(run->targets, i);
         target_pump(t);
@@ -106,6 +88,8 @@ static void look_for_life(struct run *run, struct target *t)
 
 static bool has_crashed(struct run *run, GError **error)
 {
+    if (run->stopped)
+        return !hv_fail(error, HV_FAILED, "the test was ended from outside");
     for (guint i = 0; i < run->targets->len; i++) {
         const struct target *t = g_ptr_array_index(run->targets, i);
         if (t->crash)
@@ -177,20 +161,9 @@ struct target *run_target(struct run *run, const struct command *command)
     return g_ptr_array_index(run->targets, 0);
 }
 
-static void result_free(void *data)
-{
-    struct result *result = data;
-    g_free(result->title);
-    g_free(result->message);
-    g_ptr_array_free(result->moments, true);
-    g_free(result);
-}
-
 static struct result *begin(struct run *run, const char *title)
 {
-    struct result *result = g_new0(struct result, 1);
-    result->title = g_strdup(title);
-    result->moments = g_ptr_array_new_with_free_func(moment_free);
+    struct result *result = result_new(title);
     result->began = g_get_monotonic_time() - run->began;
     g_ptr_array_add(run->results, result);
     return run->now = result;

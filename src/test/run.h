@@ -1,31 +1,8 @@
 /* Runs a test script: its machines, its steps, and what came of them. One thread. */
 #pragma once
 #include "test/patience.h"
+#include "test/result.h"
 #include "test/target.h"
-
-enum outcome { OUTCOME_OK, OUTCOME_SOFT, OUTCOME_FAILED, OUTCOME_SKIPPED };
-
-/* What there is to say of a moment of a step. */
-struct moment {
-    enum moment_kind {
-        MOMENT_NOTE,    /* the evidence of a wait, and the like */
-        MOMENT_PICTURE, /* `text` is a PNG file */
-        MOMENT_LOG,     /* `text` is a file */
-        MOMENT_SERIAL,  /* a line from the serial port; the other results have it in the log */
-    } kind;
-    gint64 at; /* microseconds since the script began */
-    char *text;
-};
-
-/* What came of a step. */
-struct result {
-    char *title;
-    enum outcome outcome;
-    char *message;      /* why it is not OK; NULL: it is */
-    GPtrArray *moments; /* struct moment, in their order */
-    gint64 began;       /* microseconds since the script began */
-    gint64 wall, busy;  /* microseconds; busy: while the host had other things to do */
-};
 
 struct run {
     const struct script *script;
@@ -38,6 +15,8 @@ struct run {
     unsigned watch;                                                 /* enum crash_set */
     void (*finished)(struct run *run, const struct result *result); /* told of each step */
     bool pictures; /* of each step's end; else only of failures */
+    int stop;      /* readable when all shall end; -1: nothing tells */
+    bool stopped;  /* it does */
     bool skip;     /* the rest of the script */
 };
 
@@ -50,8 +29,6 @@ void run_finish(struct run *run);
 /* A moment of the step. */
 void run_note(struct run *run, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void run_file(struct run *run, enum moment_kind kind, const char *path);
-/* A line for people: "picture: FILE"; NULL: it is none. To be freed. */
-char *moment_line(const struct moment *moment);
 /* The machine that a command is about. */
 struct target *run_target(struct run *run, const struct command *command);
 

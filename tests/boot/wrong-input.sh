@@ -640,6 +640,13 @@ holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*the guest crashed' out
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never" within 1h\n' "$guests" >idle.hvt
 says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out
+says 'no jobs at a time' $USAGE '--jobs 0: a number from 1 on' "$HV" test -j 0 idle.hvt
+says 'a repetition that is no number' $USAGE '--repeat x: a number' "$HV" test --repeat x idle.hvt
+says 'an option without its value' $USAGE '--jobs wants a value' "$HV" test idle.hvt -j
+says 'the first failure ends all' $FAILED '' "$HV" test -j 2 --until-fail --output often triple.hvt triple.hvt
+holds 'and is the last one' test "$(grep -c '^not ok' out)" = 1 -a "$(grep -c '^# 1 runs, 1 failed' out)" = 1
+says 'a test ended from outside' 124 '' timeout -s TERM 2 "$HV" test -j 2 idle.hvt idle.hvt
+holds 'says so' grep -q '^Bail out! ended by a signal' out
 holds 'the page of results has it' grep -q 'class="failed">idle.hvt:6: see &quot;never&quot;.*no progress' page.html
 holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page.html
 says 'a page that cannot be written' $FAILED 'none/page.html' "$HV" test --html none/page.html triple.hvt

@@ -2,6 +2,7 @@
  * needs to judge a guest: crashes, near misses. */
 #include "test/crash.h"
 #include "test/nearest.h"
+#include "test/result.h"
 #include "test/script.h"
 
 #include <glib/gstdio.h>
@@ -225,6 +226,42 @@ static void near_misses(void)
     g_assert_null(none);
 }
 
+/* What a test's process says of a step is what the other one hears. */
+static void results_as_json(void)
+{
+    static const char *const wrong[] = {
+        "",
+        "{",
+        "[]",
+        "{\"title\":\"x\"}",
+        ("{\"title\":\"x\",\"outcome\":4,\"began\":0,\"wall\":0,\"busy\":0,"
+         "\"moments\":[]}"),
+        ("{\"title\":\"x\",\"outcome\":0,\"began\":0,\"wall\":0,\"busy\":0,"
+         "\"moments\":[[9,0,\"\"]]}"),
+    };
+    struct result *result = result_new("a \"step\" #1");
+    result->outcome = OUTCOME_SOFT;
+    result->message = g_strdup("why\nnot");
+    result->wall = G_MAXINT64;
+    result->began = 5;
+    result_add(result, MOMENT_NOTE, 7, g_strdup("\xc3\xa4"));
+    result_add(result, MOMENT_SERIAL, 8, g_strdup(""));
+    g_autofree char *line = result_to_json(result);
+    g_assert_cmpint(strcspn(line, "\n"), ==, strlen(line) - 1);
+    struct result *other = result_from_json(line);
+    g_autofree char *again = result_to_json(other);
+    g_assert_cmpstr(again, ==, line);
+    g_assert_cmpstr(other->message, ==, "why\nnot");
+    g_assert_cmpuint(other->moments->len, ==, 2);
+    const struct moment *moment = g_ptr_array_index(other->moments, 0);
+    g_assert_cmpstr(moment->text, ==, "\xc3\xa4");
+    g_assert_cmpint(moment->at, ==, 7);
+    result_free(result);
+    result_free(other);
+    for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++)
+        g_assert_null(result_from_json(wrong[i]));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -236,6 +273,7 @@ int main(int argc, char **argv)
     g_test_add_func("/script/cut-scripts", cut_scripts);
     g_test_add_func("/script/crashes", crashes);
     g_test_add_func("/script/near-misses", near_misses);
+    g_test_add_func("/script/results-as-json", results_as_json);
     int result = g_test_run();
     g_rmdir(folder);
     g_free(folder);

@@ -1,0 +1,34 @@
+/* The jobs of hv test: each does a script once, in a process of its own, so that several run at a
+ * time and none harms another. One thread. */
+#pragma once
+#include "test/result.h"
+#include "test/script.h"
+
+/* A script with the values of its matrix. */
+struct plan {
+    struct script *script;
+    char *path;     /* of its file */
+    char *title;    /* with the values */
+    char *label;    /* names its folder */
+    guint64 memory; /* bytes, of all its machines */
+};
+
+struct jobs {
+    GPtrArray *plans;   /* struct plan */
+    unsigned repeat;    /* how often all of them; 0: until a step fails */
+    unsigned parallel;  /* how many at a time, as far as the host's memory goes */
+    bool until_fail;    /* the first failed step ends all */
+    bool pictures;      /* at the end of each step */
+    const char *output; /* where their folders are */
+
+    /* Told of each step, in the order of the plans whatever ends first. */
+    void (*finished)(void *opaque, const char *test, const struct result *result);
+    void *opaque;
+    unsigned runs, failed; /* how many scripts were done, and failed */
+};
+
+struct plan *plan_new(const struct source *source, struct script *script, const char *values);
+void plan_free(void *plan);
+
+/* Does them all; false when a signal ended that. */
+bool jobs_run(struct jobs *jobs, GError **error);

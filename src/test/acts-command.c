@@ -3,7 +3,10 @@
 
 #include "base/error.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 /* What stands on the screen behind the last echo of a command, from its end on. */
 struct typed_command {
@@ -39,32 +42,39 @@ bool act_run(struct run *run, struct target *t, const struct command *command, G
            run_wait(run, t, test_output, &typed, act_within(command, ACT_PATIENCE_S), error);
 }
 
-/* The status that a command's last line on the serial port tells. */
+/* What a command printed on the serial port, between two lines that tell where: the second has its
+ * status. */
 struct answer {
     char *sign;
-    size_t from;
+    size_t from, start, end;
     int status;
 };
 
 static bool test_answer(struct target *t, void *data, char **note)
 {
     struct answer *answer = data;
-    const char *at = strstr(t->log->str + answer->from, answer->sign);
+    const char *text = t->log->str, *first = strstr(text + answer->from, answer->sign);
+    const char *start = first ? strchr(first, '\n') : NULL;
+    const char *last = start ? strstr(start, answer->sign) : NULL;
     (void)note;
-    if (!at || !strchr(at, '\n'))
+    if (!last || !strchr(last, '\n'))
         return false;
-    answer->status = atoi(at + strlen(answer->sign));
+    answer->start = (size_t)(start + 1 - text);
+    answer->end = (size_t)(last - text);
+    answer->status = atoi(last + strlen(answer->sign));
     return true;
 }
 
-/* By a root shell on the serial port: the script has logged in there, or the guest starts one. */
+/* By a root shell on the serial port: the script has logged in there, or the guest starts one. The
+ * quotes keep the echo of the line from looking like what it prints. */
 bool act_guest(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     struct answer answer = { .from = t->log->len };
     unsigned number = g_random_int();
-    g_autofree char *line = g_strdup_printf("%s%s echo \"=hv\"=%u=$?\n", command->rest,
-                                            command->background ? " &" : ";", number);
     g_autofree char *sign = g_strdup_printf("=hv=%u=", number);
+    g_autofree char *line =
+        g_strdup_printf("echo \"=hv\"=%u=; %s%s echo \"=hv\"=%u=$?\n", number, command->rest,
+                        command->background ? " &" : ";", number);
     answer.sign = sign;
     if (!target_write(t, line, error))
         return false;
@@ -73,24 +83,69 @@ bool act_guest(struct run *run, struct target *t, const struct command *command,
         return false;
     }
     t->log_seen = t->log->len;
-    return !answer.status || hv_fail(error, HV_FAILED, "it ended with status %d", answer.status);
+    g_free(t->said);
+    t->said = g_strndup(t->log->str + answer.start, answer.end - answer.start);
+    return !answer.status || hv_fail(error, HV_FAILED, "it ended with status %d: %s", answer.status,
+                                     g_strchomp(t->said));
+}
+
+/* The end of a text that an environment takes: proc(5) and execve(2) know of 128 KiB a string. */
+static const char *end_of(const char *text)
+{
+    const size_t most = 100000, length = strlen(text);
+    return text + (length > most ? length - most : 0);
+}
+
+/* Its environment tells of the machine. */
+static char **host_environment(const struct target *t)
+{
+    g_autofree char *hv = g_file_read_link("/proc/self/exe", NULL);
+    const struct {
+        const char *name, *value;
+    } all[] = {
+        { "HV", hv ? hv : "hv" },
+        { "HV_MACHINE", t->name },
+        { "HV_SAID", t->said ? t->said : "" },
+        { "HV_SERIAL", t->log->str + t->log_start },
+        { "HV_MESSAGES", t->messages->str },
+    };
+    char **environment = g_get_environ();
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
+        environment = g_environ_setenv(environment, all[i].name, end_of(all[i].value), true);
+    return environment;
+}
+
+static void lead_a_group(void *unused)
+{
+    (void)unused;
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* when hv test is killed */
 }
 
 bool act_host(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     g_autofree char *output = NULL, *errors = NULL;
+    g_auto(GStrv) environment = host_environment(t);
     char *argv[] = { (char *)"/bin/sh", (char *)"-c", command->rest, NULL };
     int status;
     g_autoptr(GError) why = NULL;
-    (void)run;
-    if (command->background)
-        return g_spawn_async(t->folder, argv, NULL, 0, NULL, NULL, NULL, error);
-    if (!g_spawn_sync(t->folder, argv, NULL, 0, NULL, NULL, &output, &errors, &status, error))
-        return false;
-    if (g_spawn_check_wait_status(status, &why))
+    GPid pid;
+    if (command->background) {
+        if (!g_spawn_async(t->folder, argv, environment, G_SPAWN_DO_NOT_REAP_CHILD, lead_a_group,
+                           NULL, &pid, error))
+            return false;
+        g_array_append_val(run->helpers, pid);
         return true;
-    return hv_fail(error, HV_FAILED, "%s: %s%s", why->message, g_strchomp(output),
-                   g_strchomp(errors));
+    }
+    if (!g_spawn_sync(t->folder, argv, environment, 0, NULL, NULL, &output, &errors, &status,
+                      error))
+        return false;
+    if (!g_spawn_check_wait_status(status, &why))
+        return hv_fail(error, HV_FAILED, "%s: %s%s", why->message, g_strchomp(output),
+                       g_strchomp(errors));
+    if (*g_strchomp(output))
+        run_note(run, "%s", output);
+    return true;
 }
 
 bool act_skip(struct run *run, struct target *t, const struct command *command, GError **error)

@@ -35,6 +35,14 @@ static void print_plain(const char *start, const char *text)
     }
 }
 
+/* Each of its lines as a comment. */
+static void print_comment(const char *text)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++)
+        printf("# %s\n", *line);
+}
+
 static void tell_result(void *opaque, const char *test, const struct result *result)
 {
     static const char *const words[] = { "ok", "ok", "not ok", "ok" };
@@ -42,10 +50,10 @@ static void tell_result(void *opaque, const char *test, const struct result *res
     for (guint i = 0; i < result->moments->len; i++) {
         g_autofree char *line = moment_line(g_ptr_array_index(result->moments, i));
         if (line)
-            printf("# %s\n", line);
+            print_comment(line);
     }
     if (result->message)
-        printf("# %s\n", result->message);
+        print_comment(result->message);
     printf("# %.1f s, of which the host was busy %.1f s\n", (double)result->wall / G_USEC_PER_SEC,
            (double)result->busy / G_USEC_PER_SEC);
     printf("%s %u", words[result->outcome], ++tests->number);
@@ -103,16 +111,19 @@ static void plan_matrix(struct tests *tests, const struct source *source, unsign
     }
 }
 
-/* KEY=VALUE,KEY=VALUE ... */
+/* KEY=VALUE,KEY=VALUE ... A part without = belongs to the value before it. */
 static bool take_set(struct tests *tests, const char *list)
 {
-    g_auto(GStrv) pairs = g_strsplit(list, ",", -1);
-    for (char **pair = pairs; *pair; pair++) {
-        char *equals = strchr(*pair, '=');
-        if (!equals || equals == *pair)
+    g_auto(GStrv) parts = g_strsplit(list, ",", -1);
+    for (char **part = parts; *part; part++) {
+        char *equals = strchr(*part, '=');
+        if (!equals || equals == *part)
             return false;
-        g_hash_table_insert(tests->set, g_strndup(*pair, (gsize)(equals - *pair)),
-                            g_strdup(equals + 1));
+        GString *value = g_string_new(equals + 1);
+        char *key = g_strndup(*part, (gsize)(equals - *part));
+        for (; part[1] && !strchr(part[1], '='); part++)
+            g_string_append_printf(value, ",%s", part[1]);
+        g_hash_table_insert(tests->set, key, g_string_free(value, false));
     }
     return true;
 }

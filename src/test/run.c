@@ -5,7 +5,9 @@
 #include "test/crash.h"
 
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* --- waiting --------------------------------------------------------------------------------- */
@@ -55,8 +57,13 @@ static void judge(struct run *run, struct target *t)
         t->crash = crash_find(t->log->str + from, run->watch);
     t->log_judged = t->log->len;
     note_serial(run, t, false);
-    if (!t->crash && t->screen_old)
-        t->crash = crash_find(target_screen(t), run->watch);
+    /* To read a picture takes a while, and not every one has to be. */
+    gint64 now = g_get_monotonic_time();
+    if (t->crash || t->screen_judged == t->changes || now - t->screen_judged_at < G_USEC_PER_SEC)
+        return;
+    t->screen_judged = t->changes;
+    t->screen_judged_at = now;
+    t->crash = crash_find(target_screen(t), run->watch);
 }
 
 /* Takes the news of all machines, after waiting for some at most that long. */
@@ -112,19 +119,25 @@ static pid_t vmm_of(struct target *t)
 bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gint64 within,
               GError **error)
 {
-    enum { QUIET_US = 5 * G_USEC_PER_SEC };
+    enum { QUIET_US = 5 * G_USEC_PER_SEC, SHORT_US = 2000, SHARE = 3, LONG_US = 300000 };
     gint64 quiet_since = g_get_monotonic_time();
     struct patience patience;
     patience_start(&patience, vmm_of(t), within);
     take_news(run, 0);
     for (;;) {
         g_autofree char *note = NULL;
+        gint64 began = g_get_monotonic_time();
         if (test(t, data, &note)) {
             if (note)
                 run_note(run, "%s", note);
             run->now->busy += patience_busy(&patience);
             return true;
         }
+        /* On a slow host, reading a picture that changes all the time is not to take the guest its
+         * processor. */
+        gint64 took = g_get_monotonic_time() - began;
+        if (took > SHORT_US)
+            g_usleep((gulong)MIN(took * SHARE, LONG_US));
         gint64 left = MIN(patience_left(&patience), patience_left(&run->whole));
         if (has_crashed(run, error))
             return false;
@@ -342,6 +355,17 @@ static bool do_steps(struct run *run)
     return ok;
 }
 
+/* Host commands that go on while the test does. */
+static void end_helpers(struct run *run)
+{
+    for (guint i = 0; i < run->helpers->len; i++) {
+        GPid pid = g_array_index(run->helpers, GPid, i);
+        kill(-pid, SIGTERM);
+        kill(pid, SIGTERM); /* in case that it does not lead its group yet */
+        waitpid(pid, NULL, 0);
+    }
+}
+
 bool run_script(struct run *run, const struct script *script, const char *path, const char *output)
 {
     const gint64 limit = (gint64)3600 * G_USEC_PER_SEC;
@@ -354,6 +378,7 @@ bool run_script(struct run *run, const struct script *script, const char *path, 
     run->watch = CRASH_LINUX | CRASH_BOOT;
     run->results = g_ptr_array_new_with_free_func(result_free);
     run->targets = g_ptr_array_new_with_free_func((GDestroyNotify)target_free);
+    run->helpers = g_array_new(false, false, sizeof(GPid));
     run->began = g_get_monotonic_time();
     patience_start(&run->whole, 0, limit);
     for (guint i = 0; i < script->vms->len; i++) {
@@ -363,6 +388,7 @@ bool run_script(struct run *run, const struct script *script, const char *path, 
     }
     bool ok = do_steps(run);
     g_ptr_array_set_size(run->targets, 0);
+    end_helpers(run);
     if (network)
         g_unlink(network);
     return ok;
@@ -372,5 +398,6 @@ void run_finish(struct run *run)
 {
     g_ptr_array_free(run->results, true);
     g_ptr_array_free(run->targets, true);
+    g_array_free(run->helpers, true);
     g_free(run->output);
 }

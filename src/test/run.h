@@ -9,6 +9,7 @@ struct run {
     GPtrArray *targets; /* struct target */
     GPtrArray *results; /* struct result */
     struct result *now; /* the step that is done */
+    GArray *helpers;    /* GPid: process groups of host commands that end with the test */
     char *output;       /* the folder for pictures and logs; made when it is needed */
     gint64 began;       /* monotonic */
     struct patience whole;

@@ -399,10 +399,13 @@ static GPtrArray *read_block(struct parser *p, unsigned indent)
 
 /* --- the whole ------------------------------------------------------------------------------ */
 
-static void check_machines(struct script *script, GPtrArray *block)
+/* Each command's machine is there; where none is said, it is that of the line above the block. */
+static void check_machines(struct script *script, GPtrArray *block, const char *machine)
 {
     for (guint i = 0; i < block->len; i++) {
-        const struct command *command = g_ptr_array_index(block, i);
+        struct command *command = g_ptr_array_index(block, i);
+        if (!command->machine)
+            command->machine = g_strdup(machine);
         bool known = !command->machine;
         for (guint v = 0; !known && v < script->vms->len; v++)
             known =
@@ -411,7 +414,7 @@ static void check_machines(struct script *script, GPtrArray *block)
             script_problem(script->problems, &command->place, "there is no machine \"%s\"",
                            command->machine);
         if (command->block)
-            check_machines(script, command->block);
+            check_machines(script, command->block, command->machine);
     }
 }
 
@@ -435,7 +438,7 @@ struct script *script_parse(const struct source *source, GHashTable *values)
         list[i] = &lines[i];
     }
     script->commands = read_block(&p, 0);
-    check_machines(script, script->commands);
+    check_machines(script, script->commands, NULL);
     if (!script->vms->len && !script->problems->len) {
         const struct place start = { source->path, 1, 1 };
         script_problem(script->problems, &start, "there is no machine: a line \"vm\" is missing");

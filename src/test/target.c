@@ -138,6 +138,7 @@ void target_free(struct target *t)
     g_free(t->network);
     g_free(t->screen);
     g_free(t->crash);
+    g_free(t->said);
     g_free(t);
 }
 

@@ -25,6 +25,7 @@ struct target {
     GString *log;      /* the serial port's text of all starts, without escape sequences */
     size_t log_start;  /* where that of this start begins */
     size_t log_seen;   /* what `see` has found there lies before this */
+    char *said;        /* by the last `guest`; NULL: there was none */
     int escape;        /* of the filter: enum in target.c */
     GString *messages; /* of hv, of this start */
     char *screen;      /* its text; "" without any */
@@ -32,9 +33,11 @@ struct target {
     bool screen_old;   /* it has changed since it was read */
     gint64 changed_at; /* when the picture changed last */
     unsigned changes;
-    GQueue happened;   /* char *: names of events that nobody waited for yet */
-    char *crash;       /* what crashed; NULL: nothing yet */
-    size_t log_judged; /* by the watch */
+    GQueue happened;        /* char *: names of events that nobody waited for yet */
+    char *crash;            /* what crashed; NULL: nothing yet */
+    size_t log_judged;      /* by the watch */
+    unsigned screen_judged; /* `changes` when the watch looked at the screen last */
+    gint64 screen_judged_at;
     size_t log_noted;  /* what is before this is among the moments */
     bool expected_end; /* it may end now */
     int status;        /* of hv, after its end */

@@ -111,6 +111,21 @@ static void a_script(void)
     parsed_free(&p);
 }
 
+/* A machine that is said counts for the lines below, too. */
+static void machines(void)
+{
+    struct parsed p =
+        parse("vm a\nvm b\non b boot\n  pause\n  on a pause\nboot\n  pause\n", NULL, NULL);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    const struct command *first = command(&p, 0), *second = command(&p, 1);
+    const struct command *below = g_ptr_array_index(first->block, 0);
+    const struct command *other = g_ptr_array_index(first->block, 1);
+    g_assert_cmpstr(below->machine, ==, "b");
+    g_assert_cmpstr(other->machine, ==, "a");
+    g_assert_null(((struct command *)g_ptr_array_index(second->block, 0))->machine);
+    parsed_free(&p);
+}
+
 /* Each wrong script, and the one thing that is said: line, column, and what is wrong. */
 static void wrong_scripts(void)
 {
@@ -267,6 +282,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     folder = g_dir_make_tmp("hv-script-XXXXXX", NULL);
     g_test_add_func("/script/a-script", a_script);
+    g_test_add_func("/script/machines", machines);
     g_test_add_func("/script/wrong-scripts", wrong_scripts);
     g_test_add_func("/script/matrix-and-values", matrix_and_values);
     g_test_add_func("/script/includes", includes);

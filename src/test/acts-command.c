@@ -5,7 +5,6 @@
 
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 /* What stands on the screen behind the last echo of a command, from its end on. */
@@ -117,9 +116,8 @@ static char **host_environment(const struct target *t)
 
 static void lead_a_group(void *unused)
 {
-    (void)unused;
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM); /* when hv test is killed */
+    target_set_up_child(unused);
 }
 
 bool act_host(struct run *run, struct target *t, const struct command *command, GError **error)
@@ -137,8 +135,8 @@ bool act_host(struct run *run, struct target *t, const struct command *command, 
         g_array_append_val(run->helpers, pid);
         return true;
     }
-    if (!g_spawn_sync(t->folder, argv, environment, 0, NULL, NULL, &output, &errors, &status,
-                      error))
+    if (!g_spawn_sync(t->folder, argv, environment, 0, target_set_up_child, NULL, &output, &errors,
+                      &status, error))
         return false;
     if (!g_spawn_check_wait_status(status, &why))
         return hv_fail(error, HV_FAILED, "%s: %s%s", why->message, g_strchomp(output),

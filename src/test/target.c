@@ -247,11 +247,10 @@ static bool connect_to(struct target *t, GError **error)
     return state && view_open(&t->view, t->name, error);
 }
 
-/* In the child: signals are for hv run as for any program, and it ends with us. */
-static void set_up_child(void *data)
+void target_set_up_child(void *unused)
 {
     sigset_t none;
-    (void)data;
+    (void)unused;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -271,8 +270,8 @@ bool target_start(struct target *t, bool throwaway, GError **error)
     g_string_truncate(t->messages, 0);
     g_queue_clear_full(&t->happened, g_free);
     if (!g_spawn_async_with_pipes(t->folder, (char **)argv->pdata, NULL, G_SPAWN_DO_NOT_REAP_CHILD,
-                                  set_up_child, NULL, &t->pid, &t->input, &t->output, &t->errors,
-                                  &why))
+                                  target_set_up_child, NULL, &t->pid, &t->input, &t->output,
+                                  &t->errors, &why))
         return hv_fail(error, HV_HOST, "hv run cannot be started: %s", why->message);
     fcntl(t->input, F_SETFL, O_NONBLOCK);
     fcntl(t->output, F_SETFL, O_NONBLOCK);

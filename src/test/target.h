@@ -49,6 +49,8 @@ void target_free(struct target *target);
 
 /* Starts it; true when the machine runs. */
 bool target_start(struct target *target, bool throwaway, GError **error);
+/* In a new process of the test's: signals are for it as for any program, and it ends with us. */
+void target_set_up_child(void *unused);
 /* Ends it at once, as a power cut does. */
 void target_kill(struct target *target);
 

@@ -1,6 +1,8 @@
 /* Dispatch of disk requests, and the one place where their ranges are checked; see disk.h. */
 #include "block/disk.h"
 
+#include "block/faults.h"
+
 #include <errno.h>
 
 int disk_refusal(const struct disk *disk, const struct disk_request *request)
@@ -92,6 +94,8 @@ void disk_drain(struct disk *disk)
 
 void disk_free(struct disk *disk)
 {
-    if (disk)
-        disk->ops->free(disk);
+    if (!disk)
+        return;
+    faults_free(disk);
+    disk->ops->free(disk);
 }

@@ -77,7 +77,8 @@ struct disk {
     void *failed_opaque;
     void (*batch)(void *opaque); /* disk_set_batch; NULL: nobody */
     void *batch_opaque;
-    guint activity; /* requests so far, for the lamp; atomic */
+    guint activity;        /* requests so far, for the lamp; atomic */
+    struct faults *faults; /* block/faults.h; NULL: there never was one */
 };
 
 /* Whose lock `done` holds, and the loop that a disk without threads of its own may use (NULL: it
@@ -151,8 +152,8 @@ static inline void disk_end_batch(const struct disk *disk)
         disk->batch(disk->batch_opaque);
 }
 
-/* Who is told, on the disk's thread and without any lock held, that a write is held because the
- * host's disk is full (ENOSPC, EDQUOT); once for each try. Before the first request. */
+/* Who is told that a write is held because the host's disk is full (ENOSPC, EDQUOT); once for each
+ * try; maybe with the owner's lock held. Before the first request. */
 static inline void disk_set_full(struct disk *disk,
                                  void (*full)(void *opaque, struct disk *disk, int error),
                                  void *opaque)

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "net/segment.h"
+#include "net/trouble.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +41,8 @@ struct net {
     bool cutting;             /* the segment is not yet given out */
     struct net_vhost vhost[NET_PAIRS_MAX];
     unsigned vhosts;
+    bool faulty;
+    struct trouble *trouble; /* NULL: it was never faulty */
 };
 
 bool net_parse_mac(const char *text, uint8_t mac[6])
@@ -80,6 +83,7 @@ void net_free(struct net *net)
 {
     if (!net)
         return;
+    trouble_free(net->trouble);
     close(net->fd);
     if (net->capture >= 0)
         close(net->capture);
@@ -312,11 +316,10 @@ static void capture(struct net *net, const struct iovec *iov, unsigned count, si
 
 /* --- sending -------------------------------------------------------------------------------- */
 
-bool net_send(struct net *net, const struct iovec *iov, unsigned count)
+static bool transmit(struct net *net, const struct iovec *iov, unsigned count, size_t length)
 {
-    size_t length = iov_length(iov, count);
     ssize_t n;
-    if (net->gone || length < HEADER + NET_ETHERNET || length > NET_PACKET_MAX)
+    if (net->gone)
         return true;
     struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
     do
@@ -330,6 +333,32 @@ bool net_send(struct net *net, const struct iovec *iov, unsigned count)
     if (n >= 0)
         capture(net, iov, count, length);
     return true;
+}
+
+bool net_send(struct net *net, const struct iovec *iov, unsigned count)
+{
+    size_t length = iov_length(iov, count);
+    if (length < HEADER + NET_ETHERNET || length > NET_PACKET_MAX)
+        return true;
+    if (G_UNLIKELY(net->faulty) &&
+        (trouble_loses(net->trouble) || trouble_delays(net->trouble, iov, count, length)))
+        return true;
+    return transmit(net, iov, count, length);
+}
+
+void net_set_faults(struct net *net, struct clock *clock, GMutex *lock,
+                    const struct net_faults *set)
+{
+    net->faulty = set->loss || set->delay;
+    if (!net->trouble && net->faulty)
+        net->trouble = trouble_new(net, clock, lock, transmit);
+    if (net->trouble)
+        trouble_set(net->trouble, set);
+}
+
+struct net_faults net_get_faults(const struct net *net)
+{
+    return net->trouble ? *trouble_get(net->trouble) : (struct net_faults){ .loss = 0 };
 }
 
 /* --- receiving ------------------------------------------------------------------------------ */
@@ -465,7 +494,7 @@ size_t net_receive(struct net *net, const struct iovec *iov, unsigned count)
         ssize_t length = fetch_into(net, iov, count, direct);
         if (length == NOTHING)
             return 0;
-        if (length == OVERLONG)
+        if (length == OVERLONG || (G_UNLIKELY(net->faulty) && trouble_loses(net->trouble)))
             continue;
         if (net->capture >= 0 && length >= HEADER + NET_ETHERNET) {
             size_t inside = direct < (size_t)length ? direct : (size_t)length;

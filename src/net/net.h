@@ -47,6 +47,7 @@ enum net_offload {
 
 enum { NET_BATCH = 64 }; /* packets that a NIC takes in one turn, so that others have theirs */
 
+struct clock;
 struct net;
 struct vhost_io;
 
@@ -57,6 +58,19 @@ void net_free(struct net *net); /* NULL is allowed */
 /* Every packet that passes is also written to fd, in pcap format (Ethernet, microseconds), until
  * the file's disk is full. Owned. Before the first packet. */
 void net_capture(struct net *net, int fd);
+
+/* A bad cable, to see what the guest makes of it. */
+enum { NET_LOSS_ALL = 1000000 };
+struct net_faults {
+    uint32_t loss;  /* how many of NET_LOSS_ALL packets get lost, in both directions */
+    uint32_t seed;  /* of the chance in that */
+    uint64_t delay; /* ns of guest time by which what the NIC sends is late */
+};
+/* In place of those from before; nothing in it: it is a good cable again. `lock`: the NIC's. The
+ * clock must outlive the net. What the kernel sends and receives for the NIC does not pass here. */
+void net_set_faults(struct net *net, struct clock *clock, GMutex *lock,
+                    const struct net_faults *set);
+struct net_faults net_get_faults(const struct net *net);
 
 /* The kernel may serve a NIC of its own (bus/vhost.h) with a queue of the tap device, for each pair
  * of the NIC's queues. */

@@ -1,6 +1,8 @@
 /* The cable: packets as they are, segments cut, checksums completed, a hostile or absent far end.
  */
 #include "net/net.h"
+
+#include "base/clock.h"
 #include "net/segment.h"
 
 #include <fcntl.h>
@@ -517,6 +519,119 @@ static void checksums(struct fixture *f, const void *unused)
     }
 }
 
+/* --- a bad cable --------------------------------------------------------------------------------
+ */
+
+static bool send_one(struct fixture *f, uint32_t number)
+{
+    uint8_t packet[HEADER + 60] = { 0 };
+    struct iovec iov[2] = { { packet, HEADER + 1 }, { packet + HEADER + 1, 59 } };
+    memcpy(packet + HEADER + 20, &number, sizeof number);
+    return net_send(f->net, iov, 2);
+}
+
+/* The next packet's number at the far end; -1: none is there. */
+static int64_t next_far(struct fixture *f)
+{
+    uint32_t number;
+    ssize_t n = recv(f->far, f->got, sizeof f->got, MSG_DONTWAIT);
+    memcpy(&number, f->got + HEADER + 20, sizeof number);
+    g_assert_true(n < 0 || n == HEADER + 60);
+    return n < 0 ? -1 : (int64_t)number;
+}
+
+/* Sends and receives so many with a seed; which arrived in `map`, and how many. */
+static unsigned lossy(struct fixture *f, struct clock *clock, GMutex *lock, uint32_t loss,
+                      uint32_t seed, GString *map)
+{
+    enum { PACKETS = 2000 };
+    const struct net_faults faults = { .loss = loss, .seed = seed };
+    unsigned arrived = 0;
+    g_string_truncate(map, 0);
+    net_set_faults(f->net, clock, lock, &faults);
+    for (uint32_t i = 0; i < PACKETS; i++) {
+        g_assert_true(send_one(f, i));
+        int64_t got = next_far(f);
+        g_assert_true(got == i || got == -1);
+        arrive(f, HEADER + 60);
+        size_t back = receive(f, 2000);
+        g_assert_true(back == 0 || back == HEADER + 60);
+        arrived += (got == i) + (back != 0);
+        g_string_append_printf(map, "%d%d", got == i, back != 0);
+    }
+    g_assert_cmpint(next_far(f), ==, -1);
+    return arrived;
+}
+
+static void losing(struct fixture *f, const void *unused)
+{
+    GMutex lock = { 0 };
+    struct clock *clock = clock_new(true);
+    g_autoptr(GString) first = g_string_new(NULL), again = g_string_new(NULL);
+    (void)unused;
+    unsigned arrived = lossy(f, clock, &lock, NET_LOSS_ALL / 20, 7, first);
+    g_assert_cmpuint(arrived, >, 4000 - 300);
+    g_assert_cmpuint(arrived, <, 4000 - 100);
+    lossy(f, clock, &lock, NET_LOSS_ALL / 20, 7, again);
+    g_assert_cmpstr(first->str, ==, again->str); /* by chance, and by the seed alone */
+    lossy(f, clock, &lock, NET_LOSS_ALL / 20, 8, again);
+    g_assert_cmpstr(first->str, !=, again->str);
+    g_assert_cmpuint(lossy(f, clock, &lock, NET_LOSS_ALL, 7, again), ==, 0);
+    g_assert_cmpuint(lossy(f, clock, &lock, 0, 7, again), ==, 4000);
+    net_free(g_steal_pointer(&f->net));
+    clock_free(clock);
+}
+
+static void late(struct fixture *f, const void *unused)
+{
+    enum { DELAY = 1000 };
+    GMutex lock = { 0 };
+    struct clock *clock = clock_new(true);
+    const struct net_faults delay = { .delay = DELAY }, good = { .delay = 0 };
+    uint32_t sent = 0;
+    (void)unused;
+    net_set_faults(f->net, clock, &lock, &delay);
+    g_assert_cmpuint(net_get_faults(f->net).delay, ==, DELAY);
+    for (int64_t i = 0; i < 3; i++, clock_advance(clock, 10, 0))
+        g_assert_true(send_one(f, (uint32_t)i));
+    clock_advance(clock, DELAY - 31, 0);
+    g_assert_cmpint(next_far(f), ==, -1);
+    for (int64_t i = 0; i < 3; i++) {
+        clock_advance(clock, i ? 10 : 1, 0);
+        g_assert_cmpint(next_far(f), ==, i);
+        g_assert_cmpint(next_far(f), ==, -1);
+    }
+    arrive(f, HEADER + 60); /* the other direction is as fast as ever */
+    g_assert_cmpuint(receive(f, 2000), ==, HEADER + 60);
+
+    /* A far end that does not read: nothing gets lost, and it goes on when there is room. */
+    for (; sent < 5000; sent++)
+        g_assert_true(send_one(f, sent));
+    clock_advance(clock, DELAY + 200 * 1000000, 0);
+    for (uint32_t i = 0; i < sent; i++) {
+        int64_t got = next_far(f);
+        if (got < 0) {
+            clock_advance(clock, 200 * 1000000, 0);
+            got = next_far(f);
+        }
+        g_assert_cmpint(got, ==, i);
+    }
+
+    /* What waits has bounds: of 100000 packets the last ones are lost. */
+    for (uint32_t i = 0; i < 100000; i++)
+        g_assert_true(send_one(f, i));
+    net_set_faults(f->net, clock, &lock, &good); /* and it is sent when the cable is good again */
+    g_assert_cmpint(next_far(f), ==, 0);
+    while (next_far(f) >= 0)
+        ;
+    g_assert_true(send_one(f, 77));
+    g_assert_cmpint(next_far(f), ==, 77);
+    net_set_faults(f->net, clock, &lock, &delay);
+    send_one(f, 1);
+    net_free(g_steal_pointer(&f->net));
+    clock_free(clock);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -529,6 +644,7 @@ int main(int argc, char **argv)
         { "/net/gone", gone },       { "/net/discard", discard },
         { "/net/capture", capture }, { "/net/many-spans", many_spans },
         { "/net/peek", peeked },     { "/net/checksums", checksums },
+        { "/net/losing", losing },   { "/net/late", late },
     };
     g_test_init(&argc, &argv, NULL);
     g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL);

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 
+#include <string.h>
+
 static bool test_ended(struct target *t, void *data, char **note)
 {
     (void)data, (void)note;
@@ -15,7 +17,16 @@ bool act_boot(struct run *run, struct target *t, const struct command *command, 
     (void)run;
     if (t->pid)
         target_kill(t);
-    return target_start(t, !t->vm->keep, error);
+    g_autoptr(GError) why = NULL;
+    if (target_start(t, !t->vm->keep, &why))
+        return true;
+    /* A guest that crashed before hv could be asked anything: `crash` may be next. */
+    if (t->status == HV_CRASHED && !t->pid) {
+        t->crash = t->crash ? t->crash : g_strndup(why->message, strcspn(why->message, "\n"));
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
 }
 
 bool act_off(struct run *run, struct target *t, const struct command *command, GError **error)

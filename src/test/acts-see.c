@@ -206,6 +206,47 @@ bool act_event(struct run *run, struct target *t, const struct command *command,
                     act_within(command, ACT_PATIENCE_S), error);
 }
 
+static bool test_crash(struct target *t, void *data, char **note)
+{
+    (void)data, (void)note;
+    return t->crash || (!t->pid && t->status == HV_CRASHED);
+}
+
+/* The texts of a crash; the line that told of it may not be the first that has them. */
+static bool test_last_words(struct target *t, void *data, char **note)
+{
+    const struct look *look = data;
+    const struct token *wanted;
+    (void)note;
+    for (unsigned i = 0; (wanted = command_value(look->command, "TEXT", i)); i++)
+        if (!act_find(wanted, look->crash) && !act_find(wanted, target_screen(t)) &&
+            !act_find(wanted, t->log->str + t->log_start) && !act_find(wanted, t->messages->str))
+            return false;
+    return true;
+}
+
+/* What the watch finds is what the test waits for. The guest may say more of it, or end by it. */
+bool act_crash(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    enum { LAST_WORDS_S = 5 };
+    struct look look = { .command = command };
+    if (!run->watch)
+        run_note(run, "watch none: only the panic device and triple faults count");
+    if (!run_wait(run, t, test_crash, &look, act_within(command, ACT_PATIENCE_S), error)) {
+        if (error && g_error_matches(*error, HV_ERROR, HV_TIMED_OUT))
+            g_prefix_error(error, "no crash: ");
+        return false;
+    }
+    g_autofree char *crash = t->crash ? t->crash : g_strdup("the guest crashed");
+    t->crash = NULL;
+    t->crash_wanted = t->expected_end = true;
+    run_note(run, "%s crashed, as it should: %s", t->vm->name, crash);
+    look.crash = crash;
+    g_autoptr(GError) why = NULL;
+    return run_wait(run, t, test_last_words, &look, (gint64)LAST_WORDS_S * G_USEC_PER_SEC, &why) ||
+           hv_fail(error, HV_FAILED, "it crashed otherwise: %s", crash);
+}
+
 bool act_screenshot(struct run *run, struct target *t, const struct command *command,
                     GError **error)
 {

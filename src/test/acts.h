@@ -25,6 +25,7 @@ act_function act_not_log;
 act_function act_still;
 act_function act_change;
 act_function act_event;
+act_function act_crash;
 act_function act_type;
 act_function act_key;
 act_function act_run;
@@ -48,6 +49,7 @@ struct look {
     size_t from;
     unsigned changes;
     gint64 quiet;
+    const char *crash;
 };
 
 /* Where a text or a pattern begins; NULL when it is not in there. */

@@ -38,6 +38,8 @@ static const struct {
     { "detected stalls on CPUs/tasks", CRASH_LINUX },
     { "blocked for more than ", CRASH_LINUX },
     { "You are in emergency mode", CRASH_LINUX },
+    { "does not exist.  Dropping to a shell!", CRASH_LINUX },   /* initramfs-tools, scripts/local */
+    { "Entering emergency mode. Exit the shell", CRASH_LINUX }, /* dracut */
     { "WARNING: CPU: ", CRASH_WARN },
     { "grub rescue>", CRASH_BOOT },
     { "error: no such partition", CRASH_BOOT },

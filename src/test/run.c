@@ -49,6 +49,11 @@ static void note_serial(struct run *run, struct target *t, bool all)
 /* What is new on the serial port and the screen is looked at for crashes. */
 static void judge(struct run *run, struct target *t)
 {
+    if (t->crash_wanted) {
+        note_serial(run, t, false);
+        t->log_judged = t->log->len;
+        return;
+    }
     /* From the start of the line that was not complete. */
     size_t from = MAX(t->log_judged, t->log_start);
     while (from > t->log_start && t->log->str[from - 1] != '\n')
@@ -88,7 +93,8 @@ static void take_news(struct run *run, gint64 timeout_us)
 static void look_for_life(struct run *run, struct target *t)
 {
     bool stuck = false;
-    g_autofree char *cpus = t->crash || !run->watch ? NULL : target_cpus(t, &stuck);
+    g_autofree char *cpus =
+        t->crash || t->crash_wanted || !run->watch ? NULL : target_cpus(t, &stuck);
     if (stuck)
         t->crash = g_strdup_printf("no progress: %s", cpus);
 }
@@ -343,6 +349,11 @@ static bool do_steps(struct run *run)
             begin(run, run->script->title);
             while (ok && i < all->len && !is_step(g_ptr_array_index(all, i)))
                 ok = do_command(run, g_ptr_array_index(all, i++), &error);
+        }
+        /* No crash is passed over because nothing was waited for any more. */
+        if (ok && !run->skip && i == all->len) {
+            take_news(run, 0);
+            ok = !has_crashed(run, &error);
         }
         end(run,
             !ok         ? OUTCOME_FAILED

@@ -266,7 +266,7 @@ bool target_start(struct target *t, bool throwaway, GError **error)
         return false;
     t->log_start = t->log_seen = t->log->len;
     t->escape = PLAIN;
-    t->expected_end = false;
+    t->expected_end = t->crash_wanted = false;
     g_string_truncate(t->messages, 0);
     g_queue_clear_full(&t->happened, g_free);
     if (!g_spawn_async_with_pipes(t->folder, (char **)argv->pdata, NULL, G_SPAWN_DO_NOT_REAP_CHILD,
@@ -303,7 +303,8 @@ static void take_event(struct target *t, const json_t *event)
     if (!name)
         return;
     g_queue_push_tail(&t->happened, g_strdup(name));
-    if (!t->crash && (!strcmp(name, "panic") || (state && !strcmp(state, "crashed"))))
+    if (!t->crash && !t->crash_wanted &&
+        (!strcmp(name, "panic") || (state && !strcmp(state, "crashed"))))
         t->crash = g_strdup(why && *why ? why : "the guest crashed");
 }
 

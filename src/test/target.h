@@ -35,6 +35,7 @@ struct target {
     unsigned changes;
     GQueue happened;        /* char *: names of events that nobody waited for yet */
     char *crash;            /* what crashed; NULL: nothing yet */
+    bool crash_wanted;      /* the crash of this start was waited for: no other counts */
     size_t log_judged;      /* by the watch */
     unsigned screen_judged; /* `changes` when the watch looked at the screen last */
     gint64 screen_judged_at;

@@ -51,6 +51,8 @@ const struct test_verb test_verbs[] = {
       BLOCK_NONE },
     { VERB_EVENT, "event", "WORD [within DURATION]", "waits for an event of the machine", IN_BODY,
       BLOCK_NONE },
+    { VERB_CRASH, "crash", "TEXT... [within DURATION]",
+      "waits until the guest crashes, and says all of it", IN_BODY, BLOCK_NONE },
     { VERB_SCREENSHOT, "screenshot", "[WORD]", "keeps the picture", IN_BODY, BLOCK_NONE },
 
     /* What the user does. */

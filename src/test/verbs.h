@@ -43,6 +43,7 @@ enum verb_id {
     VERB_STILL,
     VERB_CHANGE,
     VERB_EVENT,
+    VERB_CRASH,
     VERB_TYPE,
     VERB_KEY,
     VERB_RUN,

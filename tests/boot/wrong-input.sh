@@ -653,6 +653,13 @@ printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo 
 says 'commands of the host, and a value with commas' 0 '' "$HV" test --set list=a,-b host.hvt
 holds 'what a command printed is told' grep -q '^# test-[0-9]*-vm is there' out
 holds 'a command that goes on ends with the test' sh -c '! kill -0 "$(cat pid)"'
+for text in 'triple fault' panic; do
+    sed "s/^see .*/crash \"$text\"/" triple.hvt >"crash-$text.hvt"
+done
+says 'a crash that the script waits for' 0 '' "$HV" test 'crash-triple fault.hvt'
+holds 'it is told' grep -q '^# vm crashed, as it should: ' out
+says 'another crash than the script waits for' $FAILED '' "$HV" test crash-panic.hvt
+holds 'what crashed is told' grep -q '^# crash-panic.hvt:6: .*it crashed otherwise: the guest crashed' out
 says 'a page that cannot be written' $FAILED 'none/page.html' "$HV" test --html none/page.html triple.hvt
 
 # --- windows ----------------------------------------------------------------------------------

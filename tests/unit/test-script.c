@@ -141,6 +141,7 @@ static void wrong_scripts(void)
         { "vm\nstep \"x\"\n  see \"a\" witin 2s\n", ":3:11: \"witin\": did you mean \"within\"?" },
         { "vm\nstep \"x\"\n  see \"a\" within 2\n",
           ":3:18: \"2\": a time, such as 500ms, 10s or 2m is wanted" },
+        { "vm\ncrash within 2s\n", ":2:7: \"within\": \"text\" or /pattern/ is wanted" },
         { "vm\nstep \"x\"\n  still 2s 3s\n", ":3:12: \"3s\": within is wanted" },
         { "vm\nstep \"x\"\n  type \"a\n", ":3:8: the string has no end: \" is missing" },
         { "vm\nstep \"x\"\n  type \"\\q\"\n",
@@ -225,6 +226,9 @@ static void crashes(void)
     g_autofree char *panic = crash_find("a\n[1.0] Kernel panic - not syncing: VFS\nb\n", set);
     g_assert_cmpstr(panic, ==, "[1.0] Kernel panic - not syncing: VFS");
     g_assert_null(crash_find("WARNING: CPU: 0 PID: 1 at x\n", set));
+    g_autofree char *root =
+        crash_find("ALERT!  /dev/vdz does not exist.  Dropping to a shell!\n", set);
+    g_assert_nonnull(root);
     g_assert_true(crash_named("warn", &set));
     g_autofree char *warning = crash_find("WARNING: CPU: 0 PID: 1 at x\n", set);
     g_assert_nonnull(warning);

@@ -37,6 +37,8 @@ void control_tell(struct client *c, json_t *json);
 
 /* control-machine.c */
 method control_info, control_cpus, control_stop, control_eject, control_set;
+/* control-fault.c */
+method control_fault;
 /* control-screen.c */
 method control_screen_text, control_screen_watch;
 void control_forget_watches(struct client *c);

@@ -14,15 +14,15 @@ json_t *control_info(struct client *c, const json_t *params, GError **error)
 {
     const struct config *config = machine_config(c->control->machine);
     (void)params, (void)error;
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s, s:s*, s:o, s:o*, s:o*}", "name",
-                     config->name, "state", control_state_word(c->control->machine), "why",
-                     machine_why(c->control->machine), "pid", (int)getpid(), "memory",
-                     (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
-                     (int)display_viewers(c->control->display), "typing",
-                     typist_busy(c->control->typist), "layout",
-                     config->layout ? config->layout : "us", "net", config->net, "disks",
-                     info_disks(c->control->machine), "guest-memory",
-                     info_memory(c->control->machine), "vhost", info_vhost(c->control->machine));
+    return json_pack(
+        "{s:s, s:s, s:s, s:i, s:I, s:I, s:i, s:b, s:s, s:s*, s:o, s:o*, s:o*, s:o*}", "name",
+        config->name, "state", control_state_word(c->control->machine), "why",
+        machine_why(c->control->machine), "pid", (int)getpid(), "memory",
+        (json_int_t)config->memory, "cpus", (json_int_t)config->cpus, "viewers",
+        (int)display_viewers(c->control->display), "typing", typist_busy(c->control->typist),
+        "layout", config->layout ? config->layout : "us", "net", config->net, "disks",
+        info_disks(c->control->machine), "guest-memory", info_memory(c->control->machine), "vhost",
+        info_vhost(c->control->machine), "net-faults", info_net_faults(c->control->machine));
 }
 
 json_t *control_cpus(struct client *c, const json_t *params, GError **error)

@@ -120,6 +120,7 @@ static const struct {
     { "cpus", "", control_cpus },
     { "eject", "drive", control_eject },
     { "events", "", method_events },
+    { "fault", "kind disk sector last of ms percent seed", control_fault },
     { "info", "", control_info },
     { "screen.text", "", control_screen_text },
     { "screen.watch", "text", control_screen_watch },

@@ -178,3 +178,12 @@ bool drives_grow(struct machine_drive *drive, uint64_t size, bool more, GError *
     device_unlock(dev);
     return true;
 }
+
+/* --- faults ---------------------------------------------------------------------------------- */
+
+void drives_set_faults(struct machine_drive *drive, const struct disk_faults *faults)
+{
+    device_lock(drive->device);
+    faults_set(drive->disk, drive->device->board->clock, faults);
+    device_unlock(drive->device);
+}

@@ -3,7 +3,7 @@
  * The table is made before the machine starts; only the disk of a CD or floppy drive changes later,
  * on the machine's thread, under the lock (drives_activity may be called from any thread). */
 #pragma once
-#include "block/disk.h"
+#include "block/faults.h"
 #include "block/floppy.h"
 #include "block/format.h"
 #include "bus/device.h"
@@ -58,5 +58,7 @@ void drives_change_medium(struct drives *drives, struct machine_drive *drive, st
 struct machine_drive *drives_disk(struct drives *drives, unsigned number);
 /* Makes a hard disk larger while the machine runs, and tells its guest. `more`: by `size`. */
 bool drives_grow(struct machine_drive *drive, uint64_t size, bool more, GError **error);
+/* The faults of a hard disk from now on (block/faults.h). */
+void drives_set_faults(struct machine_drive *drive, const struct disk_faults *faults);
 /* Writes the identities of all disks to fd (block/image.h). */
 void drives_write_list(const struct drives *drives, int fd);

@@ -3,6 +3,8 @@
 
 #include "bus/virtio.h"
 
+#define NS_PER_MS UINT64_C(1000000)
+
 struct device *info_find(struct machine *machine, bool (*has)(const struct device_class *class))
 {
     const GPtrArray *devices = machine_devices(machine);
@@ -72,17 +74,50 @@ json_t *info_vhost(struct machine *machine)
     return json_integer(pairs);
 }
 
+json_t *info_net_faults(struct machine *machine)
+{
+    struct net_faults faults;
+    if (!machine_net_faults(machine, &faults) || (!faults.loss && !faults.delay))
+        return NULL;
+    return json_pack("{s:f, s:I, s:I}", "loss-percent", (double)faults.loss / (NET_LOSS_ALL / 100),
+                     "seed", (json_int_t)faults.seed, "delay-ms",
+                     (json_int_t)(faults.delay / NS_PER_MS));
+}
+
+static json_t *disk_faults(const struct disk *disk)
+{
+    const struct disk_faults faults = faults_get(disk);
+    if (!faults.full && !faults.delay && !faults.bad_count)
+        return NULL;
+    json_t *json = json_object(), *bad = json_array();
+    if (faults.full)
+        json_object_set_new(json, "full", json_true());
+    if (faults.delay)
+        json_object_set_new(json, "slow-ms", json_integer((json_int_t)(faults.delay / NS_PER_MS)));
+    for (unsigned i = 0; i < faults.bad_count; i++) {
+        const struct fault_range *range = &faults.bad[i];
+        json_array_append_new(bad,
+                              json_pack("{s:I, s:I, s:b, s:b}", "sector", (json_int_t)range->first,
+                                        "last", (json_int_t)range->last, "read", (int)range->read,
+                                        "write", (int)range->write));
+    }
+    if (faults.bad_count)
+        json_object_set(json, "errors", bad);
+    json_decref(bad);
+    return json;
+}
+
 json_t *info_disks(struct machine *machine)
 {
     json_t *list = json_array();
     const struct machine_drive *drive;
     for (unsigned n = 1; (drive = drives_disk(machine_drives(machine), n)); n++)
-        json_array_append_new(list,
-                              json_pack("{s:i, s:s, s:s, s:I, s:s*, s:b}", "number", (int)n, "name",
-                                        drive->disk->name, "bus", drive_bus_names[drive->bus],
-                                        "size", (json_int_t)drive->disk->size, "format",
-                                        drive->format ? drive->format->name : NULL, "readonly",
-                                        (int)drive->disk->readonly));
+        json_array_append_new(
+            list, json_pack("{s:i, s:s, s:s, s:I, s:s*, s:b, s:o*}", "number", (int)n, "name",
+                            drive->disk->name, "bus", drive_bus_names[drive->bus], "size",
+                            (json_int_t)drive->disk->size, "format",
+                            drive->format ? drive->format->name : NULL, "readonly",
+                            (int)drive->disk->readonly, "faults", disk_faults(drive->disk)));
     return list;
 }
 

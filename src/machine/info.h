@@ -16,5 +16,7 @@ json_t *info_memory(struct machine *machine);
 json_t *info_vhost(struct machine *machine);
 /* What its vCPUs do at this moment; NULL with an error. */
 json_t *info_cpus(struct machine *machine, GError **error);
-/* Its hard disks, with the numbers by which they are called. */
+/* What its network does wrong, because somebody wants that; NULL: nothing. */
+json_t *info_net_faults(struct machine *machine);
+/* Its hard disks, with the numbers by which they are called, and what they do wrong. */
 json_t *info_disks(struct machine *machine);

@@ -434,6 +434,42 @@ bool machine_set_cable(struct machine *m, bool in, GError **error)
     return found || hv_fail(error, HV_WRONG_STATE, "it has no network card");
 }
 
+static struct device *find_card(struct machine *m)
+{
+    for (guint i = 0; m->pc.net && i < m->pc.devices->len; i++) {
+        struct device *dev = g_ptr_array_index(m->pc.devices, i);
+        if (dev->class->set_cable)
+            return dev;
+    }
+    return NULL;
+}
+
+bool machine_net_faults(struct machine *m, struct net_faults *faults)
+{
+    struct device *dev = find_card(m);
+    if (!dev)
+        return false;
+    device_lock(dev);
+    *faults = net_get_faults(m->pc.net);
+    device_unlock(dev);
+    return true;
+}
+
+bool machine_set_net_faults(struct machine *m, const struct net_faults *faults, GError **error)
+{
+    struct device *dev = find_card(m);
+    if (!dev)
+        return hv_fail(error, HV_WRONG_STATE, "it has no network card");
+    if (net_vhost(m->pc.net, 0))
+        return hv_fail(error, HV_WRONG_STATE,
+                       "the host's kernel serves the network card: start the machine with "
+                       "--net tap=NAME,vhost=off");
+    device_lock(dev);
+    net_set_faults(m->pc.net, m->board.clock, &dev->lock, faults);
+    device_unlock(dev);
+    return true;
+}
+
 /* --- mail ----------------------------------------------------------------------------------- */
 
 static gboolean read_mail(int fd, GIOCondition condition, void *data)

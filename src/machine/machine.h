@@ -13,6 +13,7 @@
 #include "machine/config.h"
 #include "machine/drives.h"
 #include "machine/nic.h"
+#include "net/net.h"
 #include "vcpu/vcpu.h"
 
 struct boot_kernel;
@@ -85,6 +86,11 @@ struct drives *machine_drives(struct machine *machine);
 
 /* The cable of the network card goes in or out. */
 bool machine_set_cable(struct machine *machine, bool in, GError **error);
+
+/* What its network card's cable does wrong (net/net.h); false: it has no card. */
+bool machine_net_faults(struct machine *machine, struct net_faults *faults);
+bool machine_set_net_faults(struct machine *machine, const struct net_faults *faults,
+                            GError **error);
 
 /* A counter that moves with every disk request (the lamp). Any thread. */
 uint32_t machine_disk_activity(struct machine *machine);

@@ -33,6 +33,8 @@ static struct {
     unsigned presses, resets, keys;
     bool has_cd, no_drive, cable_out;
     GPtrArray *devices;
+    bool has_card, kernel_serves;
+    struct net_faults cable;
     uint64_t memory; /* as wished */
     bool deaf;       /* no balloon driver */
     unsigned columns, rows, growths;
@@ -153,6 +155,21 @@ bool machine_set_cable(struct machine *machine, bool in, GError **error)
     (void)machine, (void)error;
     fake.cable_out = !in;
     return true;
+}
+
+bool machine_net_faults(struct machine *machine, struct net_faults *faults)
+{
+    (void)machine;
+    *faults = fake.cable;
+    return fake.has_card;
+}
+
+bool machine_set_net_faults(struct machine *machine, const struct net_faults *faults,
+                            GError **error)
+{
+    (void)machine;
+    fake.cable = *faults;
+    return !fake.kernel_serves || hv_fail(error, HV_WRONG_STATE, "the kernel serves it");
 }
 
 bool machine_insert(struct machine *machine, enum medium kind, struct disk *disk, GError **error)
@@ -435,6 +452,7 @@ static struct machine_drive *add_disk(uint64_t size, bool readonly)
     g_assert_no_error(error);
     drive->image = drive->disk;
     drive->disk = zeroes_open(drive->image, false);
+    disk_attach(drive->disk, &fake.keyboard.lock, NULL);
     return drive;
 }
 
@@ -506,6 +524,111 @@ static void disk_grows(void)
     disk_free(one->disk);
     disk_free(two->disk);
     fake.drives.count = 0;
+    close(fd);
+    serve();
+}
+
+#define FAULT(params) "{\"id\":1,\"method\":\"fault\",\"params\":{\"kind\":" params "}}"
+
+/* What it answers, or info's part of that name, as text. */
+static void says(int fd, const char *request, const char *part, const char *wanted)
+{
+    json_t *reply = ask(fd, request);
+    const json_t *result = json_object_get(reply, "result");
+    const json_t *disk = json_array_get(json_object_get(result, "disks"), 0);
+    if (part)
+        result = json_object_get(strcmp(part, "faults") ? result : disk, part);
+    g_autofree char *text = result ? json_dumps(result, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    g_assert_cmpstr(text, ==, wanted);
+    json_decref(reply);
+}
+
+static void disk_faults(void)
+{
+    static const char info[] = "{\"id\":1,\"method\":\"info\"}";
+    int fd = dial();
+    fails(fd, FAULT("\"disk-full\""), HV_WRONG_STATE); /* no disk */
+    struct machine_drive *one = add_disk(4096, false);
+    says(fd, info, "faults", NULL);
+    says(fd, FAULT("\"disk-error\",\"sector\":7"), NULL, "{}");
+    says(fd, FAULT("\"disk-error\",\"sector\":0,\"last\":2,\"of\":\"read\",\"disk\":1"), NULL,
+         "{}");
+    says(fd, FAULT("\"disk-slow\",\"ms\":250"), NULL, "{}");
+    says(fd, FAULT("\"disk-full\""), NULL, "{}");
+    says(fd, info, "faults",
+         "{\"errors\":[{\"last\":7,\"read\":true,\"sector\":7,\"write\":true},"
+         "{\"last\":2,\"read\":true,\"sector\":0,\"write\":false}],"
+         "\"full\":true,\"slow-ms\":250}");
+    struct disk_faults faults = faults_get(one->disk);
+    g_assert_cmpuint(faults.delay, ==, NS_PER_SECOND / 4);
+    for (unsigned i = 2; i < FAULTS_RANGES; i++)
+        says(fd, FAULT("\"disk-error\",\"sector\":7"), NULL, "{}");
+    fails(fd, FAULT("\"disk-error\",\"sector\":7"), HV_WRONG_STATE);
+    says(fd, FAULT("\"disk-good\""), NULL, "{}");
+    says(fd, info, "faults", NULL);
+
+    static const char *const wrong[] = {
+        FAULT("\"disk-eror\""),
+        FAULT("7"),
+        FAULT("\"disk-error\""),
+        FAULT("\"disk-error\",\"sector\":-1"),
+        FAULT("\"disk-error\",\"sector\":\"7\""),
+        FAULT("\"disk-error\",\"sector\":8"), /* it has 0 to 7 */
+        FAULT("\"disk-error\",\"sector\":3,\"last\":2"),
+        FAULT("\"disk-error\",\"sector\":3,\"last\":9223372036854775807"),
+        FAULT("\"disk-error\",\"sector\":3,\"of\":\"both\""),
+        FAULT("\"disk-error\",\"sector\":3,\"of\":1"),
+        FAULT("\"disk-error\",\"sector\":3,\"ms\":5"),
+        FAULT("\"disk-slow\""),
+        FAULT("\"disk-slow\",\"ms\":3600001"),
+        FAULT("\"disk-slow\",\"ms\":1.5"),
+        FAULT("\"disk-full\",\"disk\":0"),
+        FAULT("\"disk-full\",\"disk\":1000000"),
+        FAULT("\"disk-full\",\"percent\":3"),
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++)
+        fails(fd, wrong[i], HV_USAGE);
+    struct machine_drive *two = add_disk(4096, true);
+    fails(fd, FAULT("\"disk-slow\",\"ms\":1"), HV_USAGE); /* which one? */
+    fails(fd, FAULT("\"disk-slow\",\"ms\":1,\"disk\":3"), HV_WRONG_STATE);
+    fails(fd, FAULT("\"disk-full\",\"disk\":2"), HV_WRONG_STATE); /* read-only */
+    says(fd, FAULT("\"disk-slow\",\"ms\":1,\"disk\":2"), NULL, "{}");
+    fails(fd, "{\"id\":1,\"method\":\"fault\",\"params\":{\"sort\":1}}", HV_USAGE);
+    says(fd, info, "faults", NULL);
+    disk_free(one->disk);
+    disk_free(two->disk);
+    fake.drives.count = 0;
+    close(fd);
+    serve();
+}
+
+static void net_faults(void)
+{
+    static const char info[] = "{\"id\":1,\"method\":\"info\"}";
+    int fd = dial();
+    fails(fd, FAULT("\"net-good\""), HV_WRONG_STATE); /* no card */
+    fake.has_card = true;
+    says(fd, FAULT("\"net-loss\",\"percent\":2.5,\"seed\":4294967295"), NULL,
+         "{\"seed\":4294967295}");
+    g_assert_cmpuint(fake.cable.loss, ==, NET_LOSS_ALL / 40);
+    says(fd, FAULT("\"net-delay\",\"ms\":100"), NULL, "{\"seed\":4294967295}");
+    says(fd, info, "net-faults", "{\"delay-ms\":100,\"loss-percent\":2.5,\"seed\":4294967295}");
+    says(fd, FAULT("\"net-loss\",\"percent\":0"), NULL, "{}");
+    g_assert_cmpuint(fake.cable.delay, ==, NS_PER_SECOND / 10);
+    json_decref(ask(fd, FAULT("\"net-loss\",\"percent\":100"))); /* a seed by chance */
+    says(fd, FAULT("\"net-good\""), NULL, "{}");
+    g_assert_cmpuint(fake.cable.loss + fake.cable.delay, ==, 0);
+    says(fd, info, "net-faults", NULL);
+    fails(fd, FAULT("\"net-loss\""), HV_USAGE);
+    fails(fd, FAULT("\"net-loss\",\"percent\":101"), HV_USAGE);
+    fails(fd, FAULT("\"net-loss\",\"percent\":-1"), HV_USAGE);
+    fails(fd, FAULT("\"net-loss\",\"percent\":\"5%\""), HV_USAGE);
+    fails(fd, FAULT("\"net-loss\",\"percent\":5,\"seed\":4294967296"), HV_USAGE);
+    fails(fd, FAULT("\"net-delay\""), HV_USAGE);
+    fails(fd, FAULT("\"net-delay\",\"ms\":1,\"disk\":1"), HV_USAGE);
+    fake.kernel_serves = true;
+    fails(fd, FAULT("\"net-delay\",\"ms\":1"), HV_WRONG_STATE);
+    fake.kernel_serves = fake.has_card = false;
     close(fd);
     serve();
 }
@@ -1187,6 +1310,8 @@ int main(int argc, char **argv)
     g_test_add_func("/control/memory", memory);
     g_test_add_func("/control/cpus", looks_at_cpus);
     g_test_add_func("/control/disk-grows", disk_grows);
+    g_test_add_func("/control/disk-faults", disk_faults);
+    g_test_add_func("/control/net-faults", net_faults);
     g_test_add_func("/control/terminal", terminal);
     g_test_add_func("/control/bad-requests", bad_requests);
     g_test_add_func("/control/wrong-params", wrong_params);

@@ -2,15 +2,20 @@
 # What the boot tests and their runner share. hv's own command does everything: a test says what a
 # user would type and what the screen then shows.
 #
-# A test is a file NAME.test, run by bash -e in a folder of its own. Its comment begins with one
-# line that says what it shows; further lines tell the runner what it needs:
+# A test is a file NAME.hvt, which `hv test` does (man hv-test.5), or, when more than its language is
+# wanted, NAME.test, run by bash -e; both in a folder of their own. What it shows is said by the .hvt's
+# first line and in the .test's comment; further lines of comment tell the runner what it needs:
 #
-#   # image: SCRIPT...   images/SCRIPT.sh makes an image; its path is in $SCRIPT (- becomes _)
-#   # long                 it is done only with --long
-#   # lab                the guest wants hardware's KVM: where there is none it boots in the lab
+#   # image: SCRIPT...   images/SCRIPT.sh makes an image; its path is in $SCRIPT, ${SCRIPT} (- becomes _)
+#   # long               it is done only with --long
+#   # lab                the guest wants hardware's KVM: where there is none it boots in the lab only
+#   # once               where it has run on a software KVM, the lab shows nothing new
 #   # seconds: N         give up after (120)
 #
 # $long is set when the runner was told --long: tests that do something many times do it more often then.
+# In a .hvt, ${long} is 1 then, else 0; ${cpu} is what hv run's --cpu is to be, ${demo} the demo disk,
+# ${guests} the folder of our own guests, ${port} a free port of this host. Steps that several share are
+# in steps/, and host commands find this folder as $boot.
 
 hardware_kvm() { [ -w /dev/kvm ] && grep -qwE '^flags.*(svm|vmx)' /proc/cpuinfo; }
 
@@ -25,6 +30,26 @@ kernel_lines() {
 # Programs that end with the test.
 helpers=()
 
+# by_hv_test FILE: the test that it is.
+by_hv_test() {
+    local image file=$1 port set
+    set="cpu=$cpu,long=${long:+1},demo=${HV_DEMO:-},guests=$(readlink -f "$(dirname "$HV")/../tests/guests")"
+    set=${set/long=,/long=0,}
+    port=$((20000 + RANDOM % 10000))
+    while (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done # taken
+    set+=,port=$port
+    for image in $(sed -n 's/^# image: *//p' "$file"); do
+        image=${image//-/_}
+        set+=,$image=${!image}
+    done
+    ln -s "$file" "$boot/steps" .
+    export boot
+    "$HV" test --set "$set" "$name.hvt" >tap
+}
+
+# The lab's emulated AMD-V cannot pass XSAVE on (tests/lab/lab).
+cpu=host${HV_LAB:+,-xsave}
+
 fail() {
     echo "# $*"
     exit 1
@@ -34,14 +59,13 @@ fail() {
 # is its name.
 headless=--headless
 start() {
-    # The lab's emulated AMD-V cannot pass XSAVE on (tests/lab/lab).
-    "$HV" run $headless --name "$name" ${HV_LAB:+--cpu host,-xsave} "$@" >hv.out 2>&1 \
+    "$HV" run $headless --name "$name" --cpu "$cpu" "$@" >hv.out 2>&1 \
         </dev/null &
     hv_pid=$!
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    for _ in $(seq 75); do
         "$HV" info "$name" >/dev/null 2>&1 && return
         kill -0 $hv_pid 2>/dev/null || fail "hv run $* has ended: $(tail -3 hv.out)"
-        sleep 1
+        sleep 0.2
     done
     fail "hv run $*: no machine answers to $name"
 }
@@ -49,21 +73,6 @@ start() {
 # see REGEX SECONDS: the screen shows it, at once or within the time.
 see() {
     "$HV" screen "$name" --wait "$1" --timeout "$2" >screen || fail "the screen has no '$1' in $2 s"
-}
-
-# reads_pixels: the picture of a text screen, read by its glyphs, is what stands in its cells. It is
-# tried again when the screen changed between the two.
-reads_pixels() {
-    for _ in 1 2 3; do
-        "$HV" screen "$name" --text >cells
-        "$HV" screen "$name" --text --pixels >glyphs
-        "$HV" screen "$name" --text >again
-        cmp -s cells again || continue
-        cmp -s cells glyphs && return
-        diff cells glyphs | sed 's/^/# /'
-        fail 'the picture does not read like the cells of the text screen'
-    done
-    fail 'the screen does not stand still'
 }
 
 # reads_graphics: what the guest's shell in graphics writes is read without a mistake; the serial port
@@ -90,7 +99,7 @@ serial_has() {
     until [ "$(grep -cE -- "$1" serial 2>/dev/null)" -ge "${3:-1}" ]; do
         [ $SECONDS -lt $end ] || fail "the serial port has no '$1' (${3:-1}) in $2 s"
         kill -0 $hv_pid 2>/dev/null || fail "hv has ended, the serial port had no '$1'"
-        sleep 1
+        sleep 0.2
     done
 }
 
@@ -99,7 +108,7 @@ ended() {
     local end=$((SECONDS + $1)) status=0
     while kill -0 $hv_pid 2>/dev/null; do
         [ $SECONDS -lt $end ] || fail "the machine still runs after $1 s"
-        sleep 1
+        sleep 0.2
     done
     wait $hv_pid || status=$?
     hv_pid=
@@ -110,7 +119,8 @@ ended() {
 aftermath() {
     local status=$?
     if [ $status != 0 ]; then
-        timeout 5 "$HV" screen "$name" --text 2>/dev/null | sed 's/^/# screen: /; s/ *$//'
+        [ ! -s tap ] || sed 's/^# //' tap >&2
+        [ -z "${hv_pid:-}" ] || timeout 5 "$HV" screen "$name" --text 2>/dev/null | sed 's/^/# screen: /; s/ *$//'
         tail -n 15 serial 2>/dev/null | tr -d '\r\033' | cut -c1-200 | sed 's/^/# serial: /'
         tail -n 5 hv.out 2>/dev/null | sed 's/^/# hv: /'
     fi

@@ -183,13 +183,15 @@ net_calls() {
     call 1 30 >/dev/null
     net=$(net_pid) vmm=$(vmm_pid)
     "$calls" "$echo" $(($1 < 1000 ? $1 : 1000)) 16 2>refused || fail "$(cat refused)"
-    for pid in $net $vmm; do settled "$pid" >"held-$pid"; done
+    settled "$net" >"held-$net"
+    holds "$vmm" >"held-$vmm"
     "$calls" "$echo" "$1" 16 2>refused || fail "$(cat refused)"
     echo "# $1 calls: $((SECONDS - began)) s"
     [ "$(net_pid)" = "$net" ] || fail 'hv-net has been started anew'
+    settled "$net" >/dev/null
     for pid in $net $vmm; do
         mapfile -t before <"held-$pid"
-        mapfile -t after < <(settled "$pid")
+        mapfile -t after < <(holds "$pid")
         echo "# $(cat "/proc/$pid/comm"): ${before[0]} descriptors and ${before[1]} KiB before," \
             "${after[0]} and ${after[1]} after"
         [ "${after[0]}" -le "${before[0]}" ] || fail "$1 calls leave descriptors behind"

@@ -108,6 +108,13 @@ diff <(tr '\n' ' ' <src/test/verbs.c | grep -oE '\{ VERB_[A-Z0-9_]+, *"[^"]*", *
     done
 } 2>&1 | report 'data/vim/syntax/hvt.vim has the verbs of the table'
 
+# What users copy: the examples of boot tests are right, and their README has each.
+for script in examples/boot-tests/*.hvt; do
+    settings=$(grep -o '\${[a-z]*}' "$script" | sort -u | sed 's/^..\(.*\)}$/\1=x/' | paste -sd,)
+    "$build/src/hv" test --check ${settings:+--set "$settings"} "$script"
+    grep -q "${script##*/}" examples/boot-tests/README.md || echo "$script: README.md does not have it"
+done 2>&1 | report 'the examples of hv test are right'
+
 # --- layers ---------------------------------------------------------------------------------------
 
 # A folder includes what is below it.

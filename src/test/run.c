@@ -329,6 +329,27 @@ static bool set_up(struct run *run, const struct command *command)
     }
 }
 
+/* What stands between the steps, as a step with the test's own name; when no more is there than
+ * conditions that are met, it is none. False: one failed. */
+static bool do_between(struct run *run, guint *i, GError **error)
+{
+    const GPtrArray *all = run->script->commands;
+    bool ok = true, done = false;
+    begin(run, run->script->title);
+    while (ok && !run->skip && *i < all->len && !is_step(g_ptr_array_index(all, *i))) {
+        const struct command *command = g_ptr_array_index(all, (*i)++);
+        if (set_up(run, command))
+            continue;
+        ok = do_command(run, command, error);
+        done |= command->verb->id != VERB_SKIP || run->skip;
+    }
+    if (!done) {
+        g_ptr_array_set_size(run->results, (int)run->results->len - 1);
+        run->now = NULL;
+    }
+    return ok;
+}
+
 static bool do_steps(struct run *run)
 {
     bool ok = true;
@@ -336,20 +357,16 @@ static bool do_steps(struct run *run)
     for (guint i = 0; ok && i < all->len;) {
         const struct command *command = g_ptr_array_index(all, i);
         g_autoptr(GError) error = NULL;
-        if (set_up(run, command)) {
-            i++;
-            continue;
-        }
         if (is_step(command)) {
             const struct token *title = command_value(command, "STRING", 0);
             begin(run, title ? title->text : command->text);
             ok = do_command(run, command, &error);
             i++;
         } else {
-            begin(run, run->script->title);
-            while (ok && i < all->len && !is_step(g_ptr_array_index(all, i)))
-                ok = do_command(run, g_ptr_array_index(all, i++), &error);
+            ok = do_between(run, &i, &error);
         }
+        if (!run->now)
+            continue;
         /* No crash is passed over because nothing was waited for any more. */
         if (ok && !run->skip && i == all->len) {
             take_news(run, 0);

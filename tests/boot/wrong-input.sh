@@ -653,6 +653,9 @@ printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo 
 says 'commands of the host, and a value with commas' 0 '' "$HV" test --set list=a,-b host.hvt
 holds 'what a command printed is told' grep -q '^# test-[0-9]*-vm is there' out
 holds 'a command that goes on ends with the test' sh -c '! kill -0 "$(cat pid)"'
+printf 'skip unless file triple.hvt\nlimit 1m\n' | cat - triple.hvt >limit.hvt
+says 'a test whose condition is met, with a limit' $FAILED '' "$HV" test limit.hvt
+holds 'conditions and limits are no steps' grep -q '^# limit.hvt:[78]: .*the guest crashed' out
 for text in 'triple fault' panic; do
     sed "s/^see .*/crash \"$text\"/" triple.hvt >"crash-$text.hvt"
 done

@@ -6,16 +6,25 @@
 
 #include <string.h>
 
-const char *act_find(const struct token *wanted, const char *text)
+const char *act_find_part(const struct token *wanted, const char *text, size_t *length)
 {
     g_autoptr(GMatchInfo) info = NULL;
-    int start;
-    if (!wanted->regex)
+    int start, end;
+    if (!wanted->regex) {
+        *length = strlen(wanted->text);
         return strstr(text, wanted->text);
-    return g_regex_match(wanted->regex, text, 0, &info) &&
-                   g_match_info_fetch_pos(info, 0, &start, NULL)
-               ? text + start
-               : NULL;
+    }
+    if (!g_regex_match(wanted->regex, text, 0, &info) ||
+        !g_match_info_fetch_pos(info, 0, &start, &end))
+        return NULL;
+    *length = (size_t)(end - start);
+    return text + start;
+}
+
+const char *act_find(const struct token *wanted, const char *text)
+{
+    size_t length;
+    return act_find_part(wanted, text, &length);
 }
 
 /* All of the texts on the screen, or all on the serial port. */
@@ -62,8 +71,7 @@ bool act_test_prompt(struct target *t, void *data, char **note)
     return screen || serial;
 }
 
-/* Adds what came nearest to the error. */
-static void add_nearest(struct target *t, const struct command *command, GError **error)
+void act_add_nearest(struct target *t, const struct command *command, GError **error)
 {
     const struct token *wanted;
     for (unsigned i = 0; (wanted = command_value(command, "TEXT", i)); i++) {
@@ -101,7 +109,7 @@ bool act_see(struct run *run, struct target *t, const struct command *command, G
     if (run_wait(run, t, test, &look, act_within(command, ACT_PATIENCE_S), error))
         return true;
     if (error && g_error_matches(*error, HV_ERROR, HV_TIMED_OUT))
-        add_nearest(t, command, error);
+        act_add_nearest(t, command, error);
     return false;
 }
 
@@ -111,7 +119,7 @@ bool act_log(struct run *run, struct target *t, const struct command *command, G
     if (run_wait(run, t, test_text, &look, act_within(command, ACT_PATIENCE_S), error))
         return true;
     if (error && g_error_matches(*error, HV_ERROR, HV_TIMED_OUT))
-        add_nearest(t, command, error);
+        act_add_nearest(t, command, error);
     return false;
 }
 

@@ -28,6 +28,10 @@ act_function act_event;
 act_function act_crash;
 act_function act_type;
 act_function act_key;
+act_function act_click;
+act_function act_move;
+act_function act_scroll;
+act_function act_set;
 act_function act_run;
 act_function act_guest;
 act_function act_host;
@@ -54,6 +58,9 @@ struct look {
 
 /* Where a text or a pattern begins; NULL when it is not in there. */
 const char *act_find(const struct token *wanted, const char *text);
+const char *act_find_part(const struct token *wanted, const char *text, size_t *length);
+/* Adds what came nearest to the command's texts to the error. */
+void act_add_nearest(struct target *target, const struct command *command, GError **error);
 /* The last line of a text that is not empty ends as prompts of shells do. */
 bool act_prompt(const char *text);
 /* For run_wait, with a struct look: there is a prompt. */

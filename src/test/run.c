@@ -89,6 +89,13 @@ static void take_news(struct run *run, gint64 timeout_us)
     }
 }
 
+void run_pause(struct run *run, gint64 us)
+{
+    gint64 end = g_get_monotonic_time() + us, now;
+    while (us && !run->stopped && (now = g_get_monotonic_time()) < end)
+        take_news(run, end - now);
+}
+
 /* A guest that has said and shown nothing for a while may be dead in silence. */
 static void look_for_life(struct run *run, struct target *t)
 {
@@ -269,9 +276,7 @@ static bool do_command(struct run *run, const struct command *command, GError **
 {
     g_autoptr(GError) why = NULL;
     bool ok = true, own = false; /* own: it failed itself, not a command below it */
-    gint64 start = g_get_monotonic_time() + command->after, now;
-    while (command->after && (now = g_get_monotonic_time()) < start)
-        take_news(run, start - now);
+    run_pause(run, command->after);
     if (command->verb->id == VERB_REPEAT) {
         gint64 times = command_value(command, "COUNT", 0)->number;
         for (gint64 i = 1; ok && i <= times; i++)

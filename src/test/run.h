@@ -40,5 +40,8 @@ typedef bool wait_test(struct target *target, void *data, char **note);
 bool run_wait(struct run *run, struct target *target, wait_test *test, void *data, gint64 within,
               GError **error);
 
+/* Lets time pass, and takes the news meanwhile. */
+void run_pause(struct run *run, gint64 us);
+
 /* Does one command; false with an error. acts.c. */
 bool verb_do(struct run *run, const struct command *command, GError **error);

@@ -340,6 +340,7 @@ static char *read_cells(struct target *t)
     GString *text = g_string_new(NULL);
     size_t i;
     bool graphics = !result || json_is_true(json_object_get(result, "graphics"));
+    t->columns = graphics ? 0 : (unsigned)json_integer_value(json_object_get(result, "columns"));
     json_array_foreach(json_object_get(result, "lines"), i, line)
         g_string_append_printf(text, "%s\n", json_string_value(line));
     json_decref(result);
@@ -360,6 +361,33 @@ const char *target_screen(struct target *t)
                              : reading_source_name(t->view.reading ? reading_source(t->view.reading)
                                                                    : READING_NONE);
     return t->screen;
+}
+
+/* The cells that the text was made of; its lines may be shorter than the screen's. */
+static void set_cells(struct target *t)
+{
+    g_auto(GStrv) lines = g_strsplit(t->screen, "\n", -1);
+    guint rows = g_strv_length(lines);
+    rows -= rows > 0; /* behind the last line end */
+    g_autofree gunichar *codes = g_new0(gunichar, (gsize)rows * t->columns + 1);
+    for (guint row = 0; row < rows; row++) {
+        const char *at = lines[row];
+        for (unsigned i = 0; i < t->columns; i++) {
+            codes[row * t->columns + i] = *at ? g_utf8_get_char(at) : ' ';
+            at += *at ? g_utf8_next_char(at) - at : 0;
+        }
+    }
+    reading_set_cells(t->view.reading, codes, t->columns, rows, t->view.width, t->view.height);
+}
+
+const GArray *target_words(struct target *t)
+{
+    target_screen(t);
+    if (!t->view.reading)
+        return NULL;
+    if (t->columns)
+        set_cells(t);
+    return reading_words(t->view.reading);
 }
 
 /* --- what is done to it ---------------------------------------------------------------------- */

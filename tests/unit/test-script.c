@@ -111,6 +111,25 @@ static void a_script(void)
     parsed_free(&p);
 }
 
+static void pointer(void)
+{
+    struct parsed p = parse("vm\nboot\n  click double at 400,300\n  click right \"OK\" within 3s\n"
+                            "  move /Fi.e/\n  scroll down 3\n  set cd=x.iso\n",
+                            NULL, NULL);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    GPtrArray *block = command(&p, 0)->block;
+    const struct command *at = g_ptr_array_index(block, 0), *text = g_ptr_array_index(block, 1);
+    g_assert_true(command_has(at, "double"));
+    g_assert_cmpint(command_value(at, "at", 0)->number, ==, 400);
+    g_assert_cmpint(command_value(at, "at", 0)->second, ==, 300);
+    g_assert_true(command_has(text, "right"));
+    g_assert_null(command_value(text, "at", 0));
+    g_assert_cmpstr(command_value(text, "TEXT", 0)->text, ==, "OK");
+    const struct command *scroll = g_ptr_array_index(block, 3);
+    g_assert_cmpint(command_value(scroll, "COUNT", 0)->number, ==, 3);
+    parsed_free(&p);
+}
+
 /* A machine that is said counts for the lines below, too. */
 static void machines(void)
 {
@@ -293,6 +312,7 @@ int main(int argc, char **argv)
     g_test_add_func("/script/cut-scripts", cut_scripts);
     g_test_add_func("/script/crashes", crashes);
     g_test_add_func("/script/near-misses", near_misses);
+    g_test_add_func("/script/pointer", pointer);
     g_test_add_func("/script/results-as-json", results_as_json);
     int result = g_test_run();
     g_rmdir(folder);

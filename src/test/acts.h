@@ -18,6 +18,7 @@ act_function act_power_cut;
 act_function act_reset;
 act_function act_pause;
 act_function act_resume;
+act_function act_restore;
 act_function act_see;
 act_function act_not_see;
 act_function act_log;

@@ -14,7 +14,9 @@
 
 static void add_moment(struct run *run, enum moment_kind kind, char *text)
 {
-    result_add(run->now, kind, g_get_monotonic_time() - run->began, g_utf8_make_valid(text, -1));
+    if (!run->silent)
+        result_add(run->now, kind, g_get_monotonic_time() - run->began,
+                   g_utf8_make_valid(text, -1));
     g_free(text);
 }
 
@@ -269,12 +271,39 @@ static void end(struct run *run, enum outcome outcome, const char *message)
     run->now = NULL;
 }
 
+/* Is the command about the whole test? Then it is done. */
+static bool set_up(struct run *run, const struct command *command)
+{
+    unsigned set;
+    const struct token *token;
+    switch (command->verb->id) {
+    case VERB_WATCH:
+        run->watch = 0;
+        for (unsigned i = 0; (token = command_value(command, "WORD", i)); i++)
+            run->watch |= crash_named(token->text, &set) ? set : 0;
+        return true;
+    case VERB_LIMIT:
+        patience_start(&run->whole, 0, command_value(command, "DURATION", 0)->number);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static bool do_block(struct run *run, GPtrArray *block, GError **error);
 
 /* One command with what stands before it and below it. A soft one does not fail the step. */
 static bool do_command(struct run *run, const struct command *command, GError **error)
 {
     g_autoptr(GError) why = NULL;
+    if (run->after && command != run->after)
+        return !command->block || do_block(run, command->block, error);
+    run->arrived = run->until && command == run->until;
+    bool picture = run->silent && command->verb->id == VERB_SCREENSHOT; /* there is one */
+    if (run->after || run->arrived || picture || set_up(run, command)) {
+        run->after = NULL;
+        return true;
+    }
     bool ok = true, own = false; /* own: it failed itself, not a command below it */
     run_pause(run, command->after);
     if (command->verb->id == VERB_REPEAT) {
@@ -304,34 +333,38 @@ static bool do_command(struct run *run, const struct command *command, GError **
 
 static bool do_block(struct run *run, GPtrArray *block, GError **error)
 {
-    for (guint i = 0; i < block->len && !run->skip; i++)
+    for (guint i = 0; i < block->len && !run->skip && !run->arrived; i++)
         if (!do_command(run, g_ptr_array_index(block, i), error))
             return false;
     return true;
 }
 
+bool run_between(struct run *run, const struct command *after, const struct command *until,
+                 GError **error)
+{
+    run->after = after;
+    run->until = until;
+    bool ok = do_block(run, run->script->commands, error);
+    run->after = run->until = NULL;
+    run->arrived = false;
+    return ok;
+}
+
 /* Does a command of the script's own level are a step of their own: with what belongs to it. */
 static bool is_step(const struct command *command)
 {
-    return command->verb->id == VERB_STEP || command->block;
+    return command->verb->id == VERB_STEP || command->verb->id == VERB_FROM || command->block;
 }
 
-static bool set_up(struct run *run, const struct command *command)
+/* The command that the test begins with: the last `from`, which does what it needs of those before.
+ */
+static guint first_of(const GPtrArray *commands)
 {
-    unsigned set;
-    const struct token *token;
-    switch (command->verb->id) {
-    case VERB_WATCH:
-        run->watch = 0;
-        for (unsigned i = 0; (token = command_value(command, "WORD", i)); i++)
-            run->watch |= crash_named(token->text, &set) ? set : 0;
-        return true;
-    case VERB_LIMIT:
-        patience_start(&run->whole, 0, command_value(command, "DURATION", 0)->number);
-        return true;
-    default:
-        return false;
-    }
+    guint first = commands->len;
+    while (first &&
+           ((struct command *)g_ptr_array_index(commands, first - 1))->verb->id != VERB_FROM)
+        first--;
+    return first ? first - 1 : 0;
 }
 
 /* What stands between the steps, as a step with the test's own name; when no more is there than
@@ -359,7 +392,7 @@ static bool do_steps(struct run *run)
 {
     bool ok = true;
     const GPtrArray *all = run->script->commands;
-    for (guint i = 0; ok && i < all->len;) {
+    for (guint i = first_of(all); ok && i < all->len;) {
         const struct command *command = g_ptr_array_index(all, i);
         g_autoptr(GError) error = NULL;
         if (is_step(command)) {

@@ -19,6 +19,12 @@ struct run {
     int stop;      /* readable when all shall end; -1: nothing tells */
     bool stopped;  /* it does */
     bool skip;     /* the rest of the script */
+
+    /* What is done again to come to a mark (restore.c): the commands after the first one (NULL:
+     * all) and before the last one (NULL: all), without a word. */
+    const struct command *after, *until;
+    bool arrived; /* at `until` */
+    bool silent;
 };
 
 /* Does the script; `output` is where files of failures go. False when a step failed. */
@@ -42,6 +48,12 @@ bool run_wait(struct run *run, struct target *target, wait_test *test, void *dat
 
 /* Lets time pass, and takes the news meanwhile. */
 void run_pause(struct run *run, gint64 us);
+
+/* Does the commands of the script that lie between these; false with an error. */
+bool run_between(struct run *run, const struct command *after, const struct command *until,
+                 GError **error);
+/* Brings all machines to the mark; false with an error. restore.c. */
+bool run_restore(struct run *run, const struct command *mark, GError **error);
 
 /* Does one command; false with an error. acts.c. */
 bool verb_do(struct run *run, const struct command *command, GError **error);

@@ -45,6 +45,8 @@ struct parser {
     struct script *script;
     struct line **lines; /* with ${NAME} replaced */
     guint count, next;
+    const char *file; /* the script's own name, as places have it */
+    bool titled;      /* by a line of that */
 };
 
 static void problem_at(struct parser *p, const struct line *line, unsigned column,
@@ -378,8 +380,12 @@ static GPtrArray *read_block(struct parser *p, unsigned indent)
         const struct token *title = command_value(command, "STRING", 0);
         switch (command->verb->id) {
         case VERB_TEST:
-            g_free(p->script->title);
-            p->script->title = g_strdup(title->text);
+            /* An included file may be a test of its own: ours is the outer one's name. */
+            if (!p->titled || line->place.file == p->file) {
+                g_free(p->script->title);
+                p->script->title = g_strdup(title->text);
+                p->titled |= line->place.file == p->file;
+            }
             command_free(command);
             break;
         case VERB_VM:
@@ -429,9 +435,11 @@ struct script *script_parse(const struct source *source, GHashTable *values)
 
     g_autofree struct line *lines = g_new0(struct line, source->lines->len);
     g_autofree struct line **list = g_new0(struct line *, source->lines->len);
-    struct parser p = {
-        .values = values, .script = script, .lines = list, .count = source->lines->len
-    };
+    struct parser p = { .values = values,
+                        .script = script,
+                        .lines = list,
+                        .count = source->lines->len,
+                        .file = source->files->len ? g_ptr_array_index(source->files, 0) : NULL };
     for (guint i = 0; i < p.count; i++) {
         lines[i] = *(struct line *)g_ptr_array_index(source->lines, i);
         lines[i].text = replace_values(&p, &lines[i]);
@@ -439,6 +447,7 @@ struct script *script_parse(const struct source *source, GHashTable *values)
     }
     script->commands = read_block(&p, 0);
     check_machines(script, script->commands, NULL);
+    script_check_marks(script);
     if (!script->vms->len && !script->problems->len) {
         const struct place start = { source->path, 1, 1 };
         script_problem(script->problems, &start, "there is no machine: a line \"vm\" is missing");

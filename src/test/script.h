@@ -80,6 +80,16 @@ void script_problem(GPtrArray *problems, const struct place *place, const char *
 struct script *script_parse(const struct source *source, GHashTable *values);
 void script_free(struct script *script);
 
+/* The mark of that name among the commands; NULL when there is none. Names are the script's own. */
+const struct command *script_mark(const struct script *script, const char *name);
+/* The last `restore` or `from` that stands before the mark: its path leads over the mark of that.
+ * NULL: from the start. */
+const struct command *script_restored(const struct script *script, const struct command *mark);
+/* Of a `restore` or `from`: the name of its mark. */
+const struct token *command_mark(const struct command *command);
+/* Adds to the problems what is wrong with marks and their uses. marks.c. */
+void script_check_marks(struct script *script);
+
 /* The value of that name in a command's arguments (struct argument says which names there are): the
  * n-th from 0, NULL when there are not so many. */
 const struct token *command_value(const struct command *command, const char *name, unsigned n);

@@ -52,16 +52,19 @@ static unsigned indent_of(struct source *source, const char *text, struct place 
     return (unsigned)spaces / 2;
 }
 
-/* The name of an included file, beside the one that includes it; NULL when the line includes none.
- */
+/* The name of a file whose lines belong before this one, beside the one that names it: `include
+ * FILE`, `from FILE MARK`; NULL when the line names none. */
 static char *included(struct source *source, const struct line *line)
 {
     unsigned column;
     g_autoptr(GError) error = NULL;
-    if (!g_str_has_prefix(line->text, "include ") && strcmp(line->text, "include"))
+    bool from = g_str_has_prefix(line->text, "from ");
+    if (!from && !g_str_has_prefix(line->text, "include ") && strcmp(line->text, "include"))
         return NULL;
     g_autoptr(GPtrArray) words = tokens_split(line->text, &column, &error);
-    if (!words || words->len != 2) {
+    if (from && (line->indent || !words || words->len != 3))
+        return NULL;
+    if (!from && (!words || words->len != 2)) {
         script_problem(source->problems, &line->place, "include: the name of one file is wanted");
         return NULL;
     }
@@ -148,7 +151,10 @@ static void read_file(struct source *source, const char *path, const struct plac
                            "%s: more than %d files include each other", next, DEEPEST);
         for (; first < source->lines->len; first++)
             ((struct line *)g_ptr_array_index(source->lines, first))->indent += line->indent;
-        line_free(line);
+        if (g_str_has_prefix(line->text, "from "))
+            g_ptr_array_add(source->lines, line);
+        else
+            line_free(line);
     }
 }
 

@@ -11,6 +11,8 @@ const struct test_verb test_verbs[] = {
       IN_FILE, BLOCK_NONE },
     { VERB_LIMIT, "limit", "DURATION", "how long the whole test may take", IN_FILE, BLOCK_NONE },
     { VERB_INCLUDE, "include", "FILE", "the lines of another file", IN_FILE | IN_BODY, BLOCK_NONE },
+    { VERB_FROM, "from", "FILE [WORD]", "goes on from a mark of that file, or of the lines above",
+      IN_FILE, BLOCK_NONE },
     { VERB_MATRIX, "matrix", "", "settings and their values: one run for each combination", IN_FILE,
       BLOCK_MATRIX },
     { VERB_SKIP, "skip unless", "(host WORD | file FILE | kvm)", "not run where that is missing",
@@ -34,6 +36,9 @@ const struct test_verb test_verbs[] = {
     { VERB_RESET, "reset", "", "presses the reset button", IN_BODY, BLOCK_NONE },
     { VERB_PAUSE, "pause", "", "stops the machine's time", IN_BODY, BLOCK_NONE },
     { VERB_RESUME, "resume", "", "lets it go on", IN_BODY, BLOCK_NONE },
+    { VERB_MARK, "mark", "WORD", "gives this moment a name", IN_BODY, BLOCK_NONE },
+    { VERB_RESTORE, "restore", "WORD", "brings the machines back to the mark", IN_BODY,
+      BLOCK_NONE },
 
     /* What is to be seen. */
     { VERB_SEE, "see", "[screen | serial] (prompt | TEXT...) [within DURATION]",

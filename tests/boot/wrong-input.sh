@@ -632,6 +632,8 @@ says 'a script that is not there' $USAGE 'none.hvt:1:1:.*No such file' "$HV" tes
 says 'a wrong script: its first line' $USAGE 'wrong.hvt:2:3: "memry".*did you mean "memory"' "$HV" test --check wrong.hvt
 says 'a wrong script: all its lines' $USAGE 'wrong.hvt:4:3: "se" is no verb; did you mean "see"' "$HV" test --check wrong.hvt
 says 'a wrong script is not run' 99 'wrong.hvt:2:3' "$HV" test wrong.hvt
+printf 'vm\n  firmware triple.rom\nboot\n  mark up\nrestore op\n' >mark.hvt
+says 'a mark that is none' $USAGE 'mark.hvt:5:9: there is no mark "op" above; did you mean "up"' "$HV" test --check mark.hvt
 says 'a value that is none' $USAGE 'KEY=VALUE,... is wanted' "$HV" test --set a wrong.hvt
 says 'a test without its image' $FAILED '' "$HV" test file.hvt
 holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out

@@ -177,6 +177,17 @@ static void wrong_scripts(void)
         { "test \"x\"\n", ":1:1: there is no machine: a line \"vm\" is missing" },
         { "vm\n  image ${iso}\n", ":2:9: ${iso} has no value, from the matrix or --set" },
         { "vm\nwatch linus\n", ":2:7: \"linus\": linux, warn, boot or none is wanted" },
+        { "vm\nboot\n  mark up\nrestore op\n",
+          ":4:9: there is no mark \"op\" above; did you mean \"up\"?" },
+        { "vm\nrestore up\nmark up\n", ":2:9: there is no mark \"up\" above" },
+        { "vm\nfrom up\n", ":2:6: there is no mark \"up\" above" },
+        { "vm\nmark up\nmark up\n", ":3:6: there is a mark \"up\" already" },
+        { "vm\nrepeat 2\n  mark up\n", ":3:3: a mark is one moment: it cannot stand in a repeat" },
+        { "vm b\n  keep\nmark up\nrestore up\n",
+          ":4:1: the machine \"b\" has keep: what it wrote cannot be taken back" },
+        { "vm\nmark up\non vm restore up\n", ":3:1: all machines go back: no \"on vm\"" },
+        { "vm\nfrom none.hvt up\n", "none.hvt: No such file or directory" },
+        { "vm\nstep \"x\"\n  from a.hvt up\n", ":3:3: that verb cannot stand here" },
         { "vm\n  sha256 12\n", ":2:3: sha256: 64 digits of a sum are wanted, as sha256sum prints "
                                "them" },
     };
@@ -223,6 +234,29 @@ static void includes(void)
     parsed_free(&p);
     g_unlink(other);
     g_unlink(loop);
+}
+
+/* What leads to a mark: on from the last one that was gone back to before it. */
+static void marks(void)
+{
+    g_autofree char *other = write_file("base.hvt", "test \"base\"\nvm\nboot\n  mark up\npause\n");
+    struct parsed p = parse("test \"this\"\nfrom base.hvt up\nstep \"x\"\n  mark a\n  type \"1\"\n"
+                            "  restore a\n  mark b\n  restore b\n",
+                            NULL, NULL);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    g_assert_cmpstr(p.script->title, ==, "this");
+    g_assert_cmpuint(p.script->vms->len, ==, 1);
+    g_assert_cmpint(command(&p, 2)->verb->id, ==, VERB_FROM);
+    const struct command *up = script_mark(p.script, "up");
+    g_assert_true(up == g_ptr_array_index(command(&p, 0)->block, 0));
+    g_assert_null(script_restored(p.script, up));
+    g_assert_true(script_restored(p.script, script_mark(p.script, "a")) == command(&p, 2));
+    const struct command *back = script_restored(p.script, script_mark(p.script, "b"));
+    g_assert_cmpint(back->verb->id, ==, VERB_RESTORE);
+    g_assert_cmpstr(command_mark(back)->text, ==, "a");
+    g_assert_null(script_mark(p.script, "c"));
+    parsed_free(&p);
+    g_unlink(other);
 }
 
 /* Any cut of a script is told to be wrong or is right, and nothing worse. */
@@ -309,6 +343,7 @@ int main(int argc, char **argv)
     g_test_add_func("/script/wrong-scripts", wrong_scripts);
     g_test_add_func("/script/matrix-and-values", matrix_and_values);
     g_test_add_func("/script/includes", includes);
+    g_test_add_func("/script/marks", marks);
     g_test_add_func("/script/cut-scripts", cut_scripts);
     g_test_add_func("/script/crashes", crashes);
     g_test_add_func("/script/near-misses", near_misses);

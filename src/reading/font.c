@@ -8,6 +8,8 @@
 /* Of a number in the table: its hash above the character, sorted. With 43 bits of hash, one in a
  * hundred million shapes that are no glyph would be taken for one. */
 enum { CODE_BITS = 21 };
+/* `buckets` tells where in it those begin whose first bits are the bucket's number. */
+enum { BUCKET_BITS = 12 };
 
 /* The same as in fonts.py. */
 static uint64_t glyph_hash(unsigned width, unsigned height, const uint32_t *rows, uint32_t flip)
@@ -23,7 +25,8 @@ static uint64_t glyph_hash(unsigned width, unsigned height, const uint32_t *rows
 uint32_t font_character(unsigned width, unsigned height, const uint32_t *rows, uint32_t flip)
 {
     uint64_t key = glyph_hash(width, height, rows, flip) >> CODE_BITS << CODE_BITS;
-    size_t low = 0, high = sizeof glyphs / sizeof *glyphs - 1; /* the last one is never less */
+    const uint32_t *bucket = &buckets[key >> (64 - BUCKET_BITS)];
+    size_t low = bucket[0], high = bucket[1]; /* the table's last one is never less */
     while (low < high) {
         size_t middle = (low + high) / 2;
         if (glyphs[middle] < key)

@@ -16,6 +16,7 @@ text screens have, then the lowest code.
 """
 import glob
 import gzip
+import itertools
 import lzma
 import os
 import re
@@ -24,6 +25,7 @@ import sys
 import unicodedata
 
 CODE_BITS = 21
+BUCKET_BITS = 12
 MASK = (1 << 64) - 1
 CP437 = (
     '\0☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼' + ''.join(map(chr, range(32, 127))) + '⌂'
@@ -252,6 +254,11 @@ def main():
         for h in sorted(numbers):
             file.write('0x%x,\n' % (h << CODE_BITS | numbers[h]))
         file.write('UINT64_MAX };\n')
+        starts = [0] * ((1 << BUCKET_BITS) + 1)
+        for h in numbers:
+            starts[(h << CODE_BITS >> 64 - BUCKET_BITS) + 1] += 1
+        file.write('static const uint32_t buckets[] = { %s };\n' %
+                   ', '.join(map(str, itertools.accumulate(starts))))
     with open(samples, 'wb') as file:
         for (name, width, height), rows in sorted(fonts.faces.items()):
             file.write(struct.pack('<24sIII', name.encode(), width, height, len(rows)))

@@ -266,6 +266,49 @@ static void grids(void)
     }
 }
 
+/* Screens full of letters, digits and signs in no order, as consoles, boot loaders and
+ * firmware stand on them: all are read. */
+static void full_screens(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t font_width, font_height, width, height, x, y, step;
+    } screens[] = {
+        { "VGA", 8, 16, 720, 400, 0, 0, 9 },  /* SeaBIOS, GRUB, Linux's text mode */
+        { "VGA", 8, 16, 1024, 768, 0, 0, 0 }, /* Linux's consoles */
+        { "VGA", 8, 16, 1280, 800, 0, 0, 0 },
+        { "Fixed", 8, 16, 1024, 768, 0, 0, 0 },
+        { "Fixed", 8, 16, 1280, 800, 0, 0, 0 },
+        { "Terminus", 8, 16, 1024, 768, 0, 0, 0 },
+        { "TerminusBold", 10, 20, 1280, 800, 0, 0, 0 },
+        { "TerminusBold", 16, 32, 1280, 800, 0, 0, 0 },
+        { "unifont", 8, 16, 1024, 768, 10, 10, 0 }, /* GRUB's graphical terminal */
+        { "EDK2", 8, 19, 1280, 800, 0, 1, 0 },      /* OVMF's shell: 160 x 42 */
+        { "EDK2", 8, 19, 1024, 768, 0, 4, 0 },      /* 128 x 40 */
+    };
+    for (unsigned i = 0; i < G_N_ELEMENTS(screens); i++) {
+        struct paper paper = paper_new(screens[i].name, screens[i].font_width,
+                                       screens[i].font_height, screens[i].width, screens[i].height);
+        g_autoptr(GRand) random = g_rand_new_with_seed(i);
+        g_autoptr(GString) expected = g_string_new(NULL);
+        paper.x = screens[i].x;
+        paper.y = screens[i].y;
+        paper.step = screens[i].step;
+        uint32_t rows = paper.face ? (paper.height - paper.y) / paper.face->height : 0;
+        uint32_t columns = paper.face ? (paper.width - paper.x) / step_of(&paper) : 0;
+        for (uint32_t row = 0; row < rows; row++) {
+            for (uint32_t column = 0; column < columns; column++) {
+                gunichar code = (gunichar)g_rand_int_range(random, 0x21, 0x7f);
+                draw_glyph(&paper, paper.face, column, row, glyph_of(paper.face, code));
+                g_string_append_unichar(expected, code);
+            }
+            g_string_append_c(expected, '\n');
+        }
+        assert_reads(&paper, expected->str);
+        paper_free(&paper);
+    }
+}
+
 static void colours(void)
 {
     struct paper paper = paper_new("VGA", 8, 16, 640, 400);
@@ -488,6 +531,7 @@ int main(int argc, char **argv)
     load_faces(argc > 1 ? argv[1] : GLYPH_SAMPLES);
     g_test_add_func("/reading/every-glyph", every_glyph);
     g_test_add_func("/reading/grids", grids);
+    g_test_add_func("/reading/full-screens", full_screens);
     g_test_add_func("/reading/colours", colours);
     g_test_add_func("/reading/cursor", cursor);
     g_test_add_func("/reading/changes", changes);

@@ -169,6 +169,8 @@ src/block/raw.c:g_malloc0 when it is opened
 src/block/raw.c:g_mutex_lock the owner's, to drain and to grow; one flush at a time on threads
 src/block/remote.c:g_malloc0 when it is opened
 src/block/remote.c:g_mutex_lock its queue, between the device and the disk's thread; the owner's on that
+src/block/faults.c:g_malloc0 when somebody sets the first fault
+src/block/faults.c:g_mutex_lock the owner's, to drain, to try again and to end
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end
 src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's threads
 src/block/zeroes.c:g_malloc0 when it is opened

@@ -23,7 +23,7 @@ const struct verb verbs[] = {
       "change CD, floppy, memory, cable or published ports", verb_set },
     { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
     { "test",
-      "FILE... [--check] [--set KEY=VALUE,...] [-j N] [--repeat N] [--until-fail] [--output DIR] "
+      "FILE... [--check] [--set KEY=VALUE,...] [-j N] [--repeat N] [--until-fail] [--seed N] [--output DIR] "
       "[--junit FILE] [--html FILE]",
       "boot tests, written in a language of their own", verb_test },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",

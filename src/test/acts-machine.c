@@ -79,12 +79,69 @@ bool act_resume(struct run *run, struct target *t, const struct command *command
     return stop_how(t, "resume", error);
 }
 
+/* --- faults ---------------------------------------------------------------------------------- */
+
+/* Milliseconds of guest time, rounded up: 0 would be none. */
+static json_int_t milliseconds(const struct token *duration)
+{
+    return (duration->number + 999) / 1000;
+}
+
+/* The same chance for each use: with --seed it is the one of an earlier run. */
+static bool lose(struct run *run, struct target *t, gint64 percent, GError **error)
+{
+    if (percent)
+        run_note(run, "packets get lost by chance: --seed %u does the same again", run->seed);
+    return target_call(t, "fault",
+                       json_pack("{s:s, s:I, s:I}", "kind", "net-loss", "percent",
+                                 (json_int_t)percent, "seed", (json_int_t)run->seed),
+                       error);
+}
+
 bool act_net(struct run *run, struct target *t, const struct command *command, GError **error)
 {
-    (void)run;
+    const struct token *loss = command_value(command, "loss", 0);
+    const struct token *delay = command_value(command, "delay", 0);
+    if (loss)
+        return lose(run, t, loss->number, error);
+    if (delay)
+        return target_call(t, "fault",
+                           json_pack("{s:s, s:I}", "kind", "net-delay", "ms", milliseconds(delay)),
+                           error);
+    if (command_has(command, "good"))
+        return target_call(t, "fault", json_pack("{s:s}", "kind", "net-good"), error);
     return target_call(t, "set",
                        json_pack("{s:s}", "net", command_has(command, "on") ? "on" : "off"), error);
 }
+
+bool act_disk(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    const struct token *number = command_value(command, "COUNT", 0);
+    const struct token *slow = command_value(command, "slow", 0);
+    const struct token *first = command_value(command, "error", 0);
+    const struct token *last = command_value(command, "to", 0);
+    json_t *params = json_object();
+    (void)run;
+    json_object_set_new(params, "kind",
+                        json_string(slow                           ? "disk-slow"
+                                    : first                        ? "disk-error"
+                                    : command_has(command, "full") ? "disk-full"
+                                                                   : "disk-good"));
+    if (number)
+        json_object_set_new(params, "disk", json_integer(number->number));
+    if (slow)
+        json_object_set_new(params, "ms", json_integer(milliseconds(slow)));
+    if (first)
+        json_object_set_new(params, "sector", json_integer(first->number));
+    if (last)
+        json_object_set_new(params, "last", json_integer(last->number));
+    if (command_has(command, "read") || command_has(command, "write"))
+        json_object_set_new(params, "of",
+                            json_string(command_has(command, "read") ? "read" : "write"));
+    return target_call(t, "fault", params, error);
+}
+
+/* --- drives ---------------------------------------------------------------------------------- */
 
 bool act_eject(struct run *run, struct target *t, const struct command *command, GError **error)
 {

@@ -57,6 +57,7 @@ static const struct {
     { VERB_GUEST, act_guest },
     { VERB_HOST, act_host },
     { VERB_NET, act_net },
+    { VERB_DISK, act_disk },
     { VERB_EJECT, act_eject },
     { VERB_SCREENSHOT, act_screenshot },
 };

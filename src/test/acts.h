@@ -37,6 +37,7 @@ act_function act_run;
 act_function act_guest;
 act_function act_host;
 act_function act_net;
+act_function act_disk;
 act_function act_eject;
 act_function act_screenshot;
 

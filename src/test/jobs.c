@@ -75,7 +75,7 @@ static void tell_result(struct run *run, const struct result *result)
     }
 }
 
-static G_GNUC_NORETURN void do_job(const struct jobs *jobs, const struct plan *plan,
+static G_GNUC_NORETURN void do_job(const struct jobs *jobs, guint64 turn, const struct plan *plan,
                                    const char *folder, int out)
 {
     sigset_t ends;
@@ -85,6 +85,7 @@ static G_GNUC_NORETURN void do_job(const struct jobs *jobs, const struct plan *p
     struct job_run job = {
         .run = { .finished = tell_result,
                  .pictures = jobs->pictures,
+                 .seed = jobs->seed + (uint32_t)turn,
                  .stop = signalfd(-1, &ends, SFD_CLOEXEC) },
         .out = out,
     };
@@ -144,7 +145,7 @@ static struct job *start(const struct jobs *jobs, guint64 number, GError **error
     job->pid = fork();
     if (job->pid == 0) {
         close(ends[0]);
-        do_job(jobs, plan, job->folder, ends[1]);
+        do_job(jobs, number / jobs->plans->len, plan, job->folder, ends[1]);
     }
     close(ends[1]);
     if (job->pid < 0) {

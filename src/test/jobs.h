@@ -19,6 +19,7 @@ struct jobs {
     unsigned parallel;  /* how many at a time, as far as the host's memory goes */
     bool until_fail;    /* the first failed step ends all */
     bool pictures;      /* at the end of each step */
+    uint32_t seed;      /* of chance, in the first turn; 1 more in each that follows */
     const char *output; /* where their folders are */
 
     /* Told of each step, in the order of the plans whatever ends first. */

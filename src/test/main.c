@@ -153,6 +153,18 @@ static bool take_count(const char *flag, const char *text, unsigned *count)
     return true;
 }
 
+/* One by chance, when none is given. */
+static bool take_seed(const char *text, uint32_t *seed)
+{
+    guint64 value = g_random_int();
+    if (text && !g_ascii_string_to_unsigned(text, 10, 0, UINT32_MAX, &value, NULL)) {
+        cli_usage("test", "--seed %s: a number from 0 to %u is wanted", text, UINT32_MAX);
+        return false;
+    }
+    *seed = (uint32_t)value;
+    return true;
+}
+
 static int status_of(const struct tests *tests)
 {
     if (tests->broken)
@@ -201,6 +213,7 @@ static void read_scripts(struct tests *tests, char **files)
 int verb_test(int argc, char **argv)
 {
     const char *set = NULL, *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
+    const char *seed = NULL;
     struct tests tests = {
         .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
     };
@@ -211,6 +224,7 @@ int verb_test(int argc, char **argv)
         { "junit", NULL, &junit },
         { "output", NULL, &tests.jobs.output },
         { "repeat", NULL, &repeat },
+        { "seed", NULL, &seed },
         { "set", NULL, &set },
         { "until-fail", &tests.jobs.until_fail, NULL },
         { .name = NULL },
@@ -224,6 +238,8 @@ int verb_test(int argc, char **argv)
         tests.jobs.repeat = 0;
     if (!take_count("jobs", parallel, &tests.jobs.parallel) ||
         !take_count("repeat", repeat, &tests.jobs.repeat))
+        return HV_USAGE;
+    if (!take_seed(seed, &tests.jobs.seed))
         return HV_USAGE;
     g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_autoptr(GPtrArray) sources = g_ptr_array_new_with_free_func((GDestroyNotify)source_free);

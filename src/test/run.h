@@ -16,6 +16,7 @@ struct run {
     unsigned watch;                                                 /* enum crash_set */
     void (*finished)(struct run *run, const struct result *result); /* told of each step */
     bool pictures; /* of each step's end; else only of failures */
+    uint32_t seed; /* of what is left to chance */
     int stop;      /* readable when all shall end; -1: nothing tells */
     bool stopped;  /* it does */
     bool skip;     /* the rest of the script */

@@ -73,8 +73,12 @@ const struct test_verb test_verbs[] = {
     { VERB_SET, "set", "WORD", "changes a setting, as hv set does: cd=FILE, memory=1G", IN_BODY,
       BLOCK_NONE },
     { VERB_EJECT, "eject", "[cd | fd]", "takes the CD or floppy out", IN_BODY, BLOCK_NONE },
-    { VERB_NET, "net", "(on | off)", "puts the network cable in, or pulls it", IN_BODY,
+    { VERB_NET, "net", "(on | off | good | loss PERCENT | delay DURATION)",
+      "puts the network cable in, pulls it, or has it lose packets or be late", IN_BODY,
       BLOCK_NONE },
+    { VERB_DISK, "disk",
+      "[COUNT] (good | full | slow DURATION | error COUNT [to COUNT] [read | write])",
+      "has a disk find no room, be slow, or fail at a sector", IN_BODY, BLOCK_NONE },
 
     /* Commands. */
     { VERB_RUN, "run", "STRING [-> TEXT] [within DURATION]",

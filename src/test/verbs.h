@@ -57,6 +57,7 @@ enum verb_id {
     VERB_GUEST,
     VERB_HOST,
     VERB_NET,
+    VERB_DISK,
     VERB_EJECT,
     VERB_SCREENSHOT,
     VERB_KEEP,

@@ -645,6 +645,7 @@ holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: ha
 says 'no jobs at a time' $USAGE '--jobs 0: a number from 1 on' "$HV" test -j 0 idle.hvt
 says 'a repetition that is no number' $USAGE '--repeat x: a number' "$HV" test --repeat x idle.hvt
 says 'an option without its value' $USAGE '--jobs wants a value' "$HV" test idle.hvt -j
+says 'a wrong seed' $USAGE 'from 0 to 4294967295' "$HV" test --seed 4294967296 triple.hvt
 says 'the first failure ends all' $FAILED '' "$HV" test -j 2 --until-fail --output often triple.hvt triple.hvt
 holds 'and is the last one' test "$(grep -c '^not ok' out)" = 1 -a "$(grep -c '^# 1 runs, 1 failed' out)" = 1
 says 'a test ended from outside' 124 '' timeout -s TERM 2 "$HV" test -j 2 idle.hvt idle.hvt

@@ -49,6 +49,32 @@ static const struct command *command(const struct parsed *parsed, unsigned i)
     return g_ptr_array_index(parsed->script->commands, i);
 }
 
+/* One word decides which way to go, and says what the numbers behind it are. */
+static void faults(void)
+{
+    struct parsed p = parse("vm\n"
+                            "  image x\n"
+                            "disk full\n"
+                            "disk 2 error 7 to 9 read\n"
+                            "disk slow 10s\n"
+                            "net loss 5%\n"
+                            "net delay 100ms\n",
+                            NULL, NULL);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    g_assert_true(command_has(command(&p, 0), "full"));
+    g_assert_null(command_value(command(&p, 0), "COUNT", 0));
+    const struct command *bad = command(&p, 1);
+    g_assert_cmpint(command_value(bad, "COUNT", 0)->number, ==, 2);
+    g_assert_cmpint(command_value(bad, "error", 0)->number, ==, 7);
+    g_assert_cmpint(command_value(bad, "to", 0)->number, ==, 9);
+    g_assert_true(command_has(bad, "read"));
+    g_assert_false(command_has(bad, "write"));
+    g_assert_cmpint(command_value(command(&p, 2), "slow", 0)->number, ==, 10 * G_USEC_PER_SEC);
+    g_assert_cmpint(command_value(command(&p, 3), "loss", 0)->number, ==, 5);
+    g_assert_cmpint(command_value(command(&p, 4), "delay", 0)->number, ==, 100000);
+    parsed_free(&p);
+}
+
 static void a_script(void)
 {
     struct parsed p = parse("# a comment\n"
@@ -173,6 +199,9 @@ static void wrong_scripts(void)
         { "vm\nstep \"x\"\n\tpause\n", ":3:1: a tab: lines are indented by two spaces a level" },
         { "vm\nstep \"x\"\n  vm\n", ":3:3: that verb cannot stand here" },
         { "vm a\nvm a\n", ":2:1: there is a machine \"a\" already: vm NAME" },
+        { "vm\nnet loss 101%\n", ":2:10: \"101%\": a percentage, such as 5% is wanted" },
+        { "vm\ndisk eror 5\n", ":2:6: \"eror\": did you mean \"error\"?" },
+        { "vm\ndisk 1 error 5 to\n", ":2:18: behind \"disk\", a number is wanted" },
         { "vm\non b pause\n", ":2:1: there is no machine \"b\"" },
         { "test \"x\"\n", ":1:1: there is no machine: a line \"vm\" is missing" },
         { "vm\n  image ${iso}\n", ":2:9: ${iso} has no value, from the matrix or --set" },
@@ -338,6 +367,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     folder = g_dir_make_tmp("hv-script-XXXXXX", NULL);
+    g_test_add_func("/script/faults", faults);
     g_test_add_func("/script/a-script", a_script);
     g_test_add_func("/script/machines", machines);
     g_test_add_func("/script/wrong-scripts", wrong_scripts);

@@ -50,6 +50,7 @@ gint64 patience_busy(const struct patience *patience)
 gint64 patience_left(const struct patience *patience)
 {
     gint64 now = g_get_monotonic_time();
-    gint64 left = patience->limit - (now - patience->began - patience_busy(patience));
+    gint64 left =
+        patience->limit - (now - patience->began - patience->excused - patience_busy(patience));
     return MIN(left, patience->wall_end - now);
 }

@@ -10,6 +10,7 @@ struct patience {
     pid_t pid;       /* of hv-vmm; 0: none, all time counts */
     gint64 began;    /* monotonic, microseconds */
     gint64 waited;   /* by the vCPU that waited longest, at that time */
+    gint64 excused;  /* microseconds that do not count: shorter waits found the host busy */
     gint64 limit;    /* microseconds of guest time */
     gint64 wall_end; /* when it is over in any case */
 };

@@ -131,6 +131,26 @@ static pid_t vmm_of(struct target *t)
     return pid;
 }
 
+/* What the host was busy while it lasted counts neither for the step nor for the whole test. */
+static gint64 end_wait(struct run *run, const struct patience *patience)
+{
+    gint64 busy = patience_busy(patience);
+    run->now->busy += busy;
+    run->whole.excused += busy;
+    return busy;
+}
+
+static bool out_of_time(struct run *run, const struct patience *patience, bool whole,
+                        GError **error)
+{
+    double busy = (double)end_wait(run, patience) / G_USEC_PER_SEC;
+    if (whole)
+        return hv_fail(error, HV_TIMED_OUT, "the test's limit is over (host busy %.1f s)",
+                       (double)run->whole.excused / G_USEC_PER_SEC);
+    return hv_fail(error, HV_TIMED_OUT, "not in %.1f s of guest time (host busy %.1f s)",
+                   (double)patience->limit / G_USEC_PER_SEC, busy);
+}
+
 bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gint64 within,
               GError **error)
 {
@@ -145,7 +165,7 @@ bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gi
         if (test(t, data, &note)) {
             if (note)
                 run_note(run, "%s", note);
-            run->now->busy += patience_busy(&patience);
+            end_wait(run, &patience);
             return true;
         }
         /* On a slow host, reading a picture that changes all the time is not to take the guest its
@@ -153,16 +173,14 @@ bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gi
         gint64 took = g_get_monotonic_time() - began;
         if (took > SHORT_US)
             g_usleep((gulong)MIN(took * SHARE, LONG_US));
-        gint64 left = MIN(patience_left(&patience), patience_left(&run->whole));
-        if (has_crashed(run, error))
+        gint64 whole = patience_left(&run->whole) + patience_busy(&patience);
+        gint64 left = MIN(patience_left(&patience), whole);
+        if (has_crashed(run, error)) {
+            end_wait(run, &patience);
             return false;
-        if (left <= 0) {
-            gint64 busy = patience_busy(&patience);
-            run->now->busy += busy;
-            return hv_fail(error, HV_TIMED_OUT, "not in %.1f s of guest time (host busy %.1f s)%s",
-                           (double)within / G_USEC_PER_SEC, (double)busy / G_USEC_PER_SEC,
-                           patience_left(&run->whole) <= 0 ? ": the test's limit is over" : "");
         }
+        if (left <= 0)
+            return out_of_time(run, &patience, whole <= 0, error);
         if (!t->pid && test(t, data, &note))
             return true;
         size_t heard = t->log->len;

@@ -15,7 +15,8 @@
 # QEMU       the program (default qemu-system-x86_64 when installed); "none" leaves it out
 # ROUNDS     of the disk's times, which are reported and not judged (default 5)
 # IDLE       seconds over which wake-ups are counted (default 10)
-# PARTS      what is measured (default "idle start exits disk qcow2 network"); qcow2.sh has one of them
+# PARTS      what is measured (default "idle start exits disk qcow2 network"); qcow2.sh has one of
+#            them, and login.sh one more: login
 #
 # With Xvfb installed, hv's wake-ups are counted with a window too.
 #
@@ -439,6 +440,7 @@ share() { # metric divisor
 }
 
 . "$(dirname "$0")/qcow2.sh"
+. "$(dirname "$0")/login.sh"
 
 for part in $PARTS; do
     case $part in
@@ -448,6 +450,7 @@ for part in $PARTS; do
     disk) measure_disk ;;
     qcow2) measure_qcow2 ;;
     network) measure_network ;;
+    login) measure_login ;;
     *) fail "PARTS: there is no $part" ;;
     esac
 done
@@ -511,4 +514,5 @@ row '  system calls a KiB' send-calls -
 row 'TCP to the guest, instructions a KiB' receive-instructions "$(share receive-instructions 2)"
 row '  system calls a KiB' receive-calls -
 case " $PARTS " in *" qcow2 "*) show_qcow2 ;; esac
+case " $PARTS " in *" login "*) show_login ;; esac
 exit $over

@@ -32,7 +32,10 @@ bool act_boot(struct run *run, struct target *t, const struct command *command, 
 bool act_off(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     t->expected_end = true;
-    return run_wait(run, t, test_ended, NULL, act_within(command, ACT_END_S), error);
+    if (!run_wait(run, t, test_ended, NULL, act_within(command, ACT_END_S), error))
+        return false;
+    return !t->status || hv_fail(error, t->status, "hv run ended with status %d: %s", t->status,
+                                 g_strstrip(t->messages->str));
 }
 
 bool act_poweroff(struct run *run, struct target *t, const struct command *command, GError **error)

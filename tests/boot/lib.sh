@@ -75,20 +75,6 @@ see() {
     "$HV" screen "$name" --wait "$1" --timeout "$2" >screen || fail "the screen has no '$1' in $2 s"
 }
 
-# reads_graphics: what the guest's shell in graphics writes is read without a mistake; the serial port
-# says what it is.
-reads_graphics() {
-    type 'clear; (echo; echo GLY""PHS; dmesg --color=never | head -n 20 | cut -c1-100 | expand; echo GLY""PHS-END) >/tmp/g\n'
-    type 'cat /tmp/g | tee /dev/ttyS0\n'
-    see '^GLYPHS-END' 60
-    serial_has '^GLYPHS-END' 60
-    "$HV" screen "$name" --json | grep -q '"source": "glyphs"' || fail 'the console is not in graphics'
-    "$HV" screen "$name" --text | sed -n '/^GLYPHS$/,/^GLYPHS-END/p' | sed 's/ *$//' >glyphs
-    tr -d '\r' <serial | sed -n '/^GLYPHS$/,/^GLYPHS-END/p' | sed 's/ *$//' >written
-    [ "$(wc -l <written)" -ge 20 ] || fail 'the guest has written little'
-    cmp -s written glyphs || fail "the screen is read wrongly: $(diff written glyphs | head -4)"
-}
-
 # type TEXT, with \n for Enter; key NAME.
 type() { "$HV" send "$name" text "$1"; }
 key() { "$HV" send "$name" key "$1"; }
@@ -138,27 +124,6 @@ debian_login() {
     see 'hvguest login:' 60
     type 'root\n'
     see 'root@hvguest' 60
-}
-
-# debian CPUS ARGUMENTS: the Debian disk, which the arguments name, with so many processors to its login
-# prompts, with no warning from the kernel that QEMU's q35 does not cause too, and none from lspci.
-debian() {
-    local cpus=$1
-    shift
-    start "$@" --memory 1G --cpus "$cpus" --serial serial
-    debian_login 1
-    type 'echo CPUs: $(nproc)\n'
-    see "CPUs: $cpus" 30
-    type '(lspci -vvv 2>&1; echo DE""VICES) >/dev/ttyS0\n'
-    serial_has '^DEVICES' 60
-    ! grep -E '^(pcilib|lspci):|!!!|<chain|<unreadable' serial >lspci || fail "lspci: $(cat lspci)"
-    type '(echo BEGIN; dmesg --color=never -l emerg,alert,crit,err,warn; echo END) >/dev/ttyS0\n'
-    serial_has '^END' 60
-    sed -n '/^BEGIN/,/^END/p' serial | sed '1d;$d' | kernel_lines >warnings
-    if grep -vxF -f "$boot/debian-dmesg.reference" warnings >new; then
-        sed 's/^/# kernel: /' new
-        fail 'the kernel complains of what it does not under QEMU'
-    fi
 }
 
 # debian_comes_up ARGUMENTS...: the Debian disk, which the arguments name, to the login prompt on its serial

@@ -226,28 +226,3 @@ net_killed() {
     guest 'cat /sys/class/net/eth0/carrier'
     [ "$(cat said)" = 1 ] || fail 'the guest has no carrier'
 }
-
-# debian_downloads: the network of the Debian that is logged in to, by its own tools: an address by DHCP,
-# `apt-get update` and a package of 100 MiB from a repository on this host's loopback. Apt checks its sum,
-# and so do we.
-debian_downloads() {
-    local began
-    net_web
-    pieces 100 >web/big.deb
-    {
-        printf 'Package: hv-test\nVersion: 1\nArchitecture: all\nFilename: ./big.deb\nDescription: none\n'
-        printf 'Size: %s\nSHA256: %s\n\n' "$(stat -c %s web/big.deb)" "$(sha256sum web/big.deb | cut -d' ' -f1)"
-    } >web/Packages
-    type 'clear; printf "[Match]\\nName=e*\\n[Network]\\nDHCP=ipv4\\n" >/etc/systemd/network/a.network\n'
-    type 'systemctl start systemd-networkd; until ip route | grep -q default; do sleep 1; done\n'
-    type "echo 'deb [trusted=yes] http://10.0.2.2:$web/ ./' >/etc/apt/sources.list\\n"
-    type 'apt-get -q update && echo UP""DATED; cd /dev/shm\n'
-    see '^UPDATED' 120
-    ! "$HV" screen "$name" --text | grep -E '^(E|Err|W):' || fail 'apt-get update complains'
-    began=$SECONDS
-    type 'apt-get -q download hv-test && md5sum *.deb; echo DOWN""LOADED\n'
-    see '^DOWNLOADED' 200
-    "$HV" screen "$name" --text | grep -q "$(md5sum <web/big.deb | cut -d' ' -f1)" ||
-        fail 'no package of 100 MiB, or another'
-    echo "# apt-get download of 100 MiB: $((SECONDS - began)) s"
-}

@@ -74,6 +74,7 @@ static void anchor_all(struct config *config, const char *folder)
     anchor(&config->kernel, folder, NULL);
     anchor_list(config->initrds, folder);
     anchor(&config->serial, folder, serial_words);
+    anchor(&config->serial2, folder, serial_words);
     anchor_net(&config->net, folder);
 }
 

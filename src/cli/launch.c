@@ -291,6 +291,24 @@ static bool open_drives(struct launch *launch, GError **error)
     return true;
 }
 
+/* What the guest writes to a serial port, in a file or a FIFO that has a reader. */
+static bool open_serial_file(struct launch *launch, const char *option, const char *file,
+                             const char *key, GError **error)
+{
+    int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return hv_fail(error, HV_FAILED, "%s %s: %s", option, file, g_strerror(errno));
+    add_file(launch, key, fd);
+    return true;
+}
+
+static bool open_serial2(struct launch *launch, GError **error)
+{
+    const char *wish = launch->config->serial2;
+    return !wish || !strcmp(wish, "none") ||
+           open_serial_file(launch, "--serial2", wish, "serial2-out", error);
+}
+
 static bool open_serial(struct launch *launch, GError **error)
 {
     const char *wish = launch->config->serial;
@@ -317,11 +335,7 @@ static bool open_serial(struct launch *launch, GError **error)
         add_file(launch, "serial-out", fcntl(fd, F_DUPFD_CLOEXEC, 3));
         return true;
     }
-    int fd = open(wish, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return hv_fail(error, HV_FAILED, "--serial %s: %s", wish, g_strerror(errno));
-    add_file(launch, "serial-out", fd);
-    return true;
+    return open_serial_file(launch, "--serial", wish, "serial-out", error);
 }
 
 /* --trace firmware: what the firmware writes to its debug port comes here. */
@@ -471,7 +485,8 @@ struct launch *launch_prepare(struct config *config, GError **error)
               (config->kernel ? open_kernel(launch, error)
                               : open_firmware(launch, error) && open_nic_rom(launch, error)) &&
               claim_name(launch, error) && open_drives(launch, error) &&
-              open_serial(launch, error) && add_listener(launch, "control", SOCK_STREAM, error) &&
+              open_serial(launch, error) && open_serial2(launch, error) &&
+              add_listener(launch, "control", SOCK_STREAM, error) &&
               add_listener(launch, "display", SOCK_SEQPACKET, error) &&
               add_listener(launch, "vsock", SOCK_STREAM, error);
     ok = ok && write_images(launch, error);

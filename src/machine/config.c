@@ -44,6 +44,8 @@ const struct setting config_settings[] = {
     { "headless", 0, SETTING_BOOL, AT(headless), NULL, "no window; hv open NAME opens one later" },
     { "serial", 0, SETTING_STRING, AT(serial), "stdio|FILE|pty|none",
       "where the first serial port leads (headless on a terminal: stdio; else none)" },
+    { "serial2", 0, SETTING_STRING, AT(serial2), "FILE|none",
+      "where what the guest writes to the second one goes (none)" },
     { "console", 0, SETTING_STRING, AT(console), "serial|virtio",
       "what leads there: that port, or a virtio console, hvc0, in its place (serial)" },
     { "device", 0, SETTING_LIST, AT(devices), "CLASS[,OPTION=VALUE]...",

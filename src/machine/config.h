@@ -46,6 +46,7 @@ struct config {
     char *net;          /* what the network card leads to: machine/nic.h */
     GPtrArray *publish; /* char *: published ports, [ADDRESS:]HOST:GUEST[/udp] */
     char *serial;       /* stdio, pty, none or a file */
+    char *serial2;      /* a file or none; NULL: none */
     char *console;      /* what leads there: "serial" or "virtio" */
     GPtrArray *devices; /* char *: CLASS[,option=value]... */
     uint64_t cid;       /* of virtio-vsock; 0: from the name */

@@ -406,6 +406,8 @@ void machine_power_off(struct machine *m, int status)
     drives_end(m->files.drives);
     if (m->files.serial)
         host_stream_flush(m->files.serial);
+    if (m->files.serial2)
+        host_stream_flush(m->files.serial2);
     if (m->files.firmware_log)
         host_stream_flush(m->files.firmware_log);
     m->exit_status = status;

@@ -35,6 +35,7 @@ struct machine_files {
     const struct boot_kernel *kernel; /* its files and its text; NULL: the firmware boots */
     struct drives *drives;
     struct host_stream *serial;       /* COM1; NULL: leads nowhere */
+    struct host_stream *serial2;      /* COM2, which leads out only; NULL: nowhere */
     struct host_stream *firmware_log; /* port 0x402 */
     struct host_socket *vsock;        /* the host's side of virtio-vsock */
     int net, capture; /* what the network card leads to, and a file for its packets; -1: nothing */

@@ -376,6 +376,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .firmware = kernel ? direct_rom() : read_rom(file_named(&files, "firmware"), ROM_FIRMWARE),
         .vga_rom = read_rom(file_named(&files, "vga"), ROM_OPTION),
         .serial = stream_on(&files, "serial0", "serial-in", "serial-out"),
+        .serial2 = stream_on(&files, "serial1", "", "serial2-out"),
         .firmware_log = stream_on(&files, "firmware-log", "", "log"),
         .images = file_named(&files, "images"),
         .vsock = socket_on(&files, "vsock"),

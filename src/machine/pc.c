@@ -460,6 +460,8 @@ bool pc_build(struct pc *pc, struct board *board, const struct config *config,
     struct device *console = add_console(pc, config);
     if (files->serial)
         device_plug(console, "line", host_stream_plug(files->serial));
+    if (files->serial2)
+        device_plug(part_named(pc, "serial1"), "line", host_stream_plug(files->serial2));
     if (files->firmware_log)
         device_plug(part_named(pc, "debug-port"), "log", host_stream_plug(files->firmware_log));
 

@@ -206,6 +206,7 @@ static void round_trip(void)
         { "multiboot", NULL },
         { "headless", NULL },
         { "serial", "stdio" },
+        { "serial2", "second.log" },
         { "console", "virtio" },
         { "device", "debug-exit" },
         { "device", "serial,port=2" },

@@ -120,7 +120,7 @@ done 2>&1 | report 'the examples of hv test are right'
 # A folder includes what is below it.
 sources | xargs grep -nE '^ *# *include "[a-z]+/' | awk -F'[:"/]' '
     BEGIN {
-        split("base:0 keys:1 libkvm:1 memory:1 block:2 bus:2 net:2 remote:2 boot:3 devices:3 reading:3 vcpu:3 machine:4 " \
+        split("base:0 guest:0 keys:1 libkvm:1 memory:1 block:2 bus:2 net:2 remote:2 boot:3 devices:3 reading:3 vcpu:3 machine:4 " \
               "cli:5 ui:5 test:6", pairs, " ")
         for (i in pairs) { split(pairs[i], p, ":"); level[p[1]] = p[2] }
     }

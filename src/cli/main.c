@@ -23,9 +23,9 @@ const struct verb verbs[] = {
       "change CD, floppy, memory, cable or published ports", verb_set },
     { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
     { "test",
-      "FILE... [--check] [--set KEY=VALUE,...] [-j N] [--repeat N] [--until-fail] [--seed N] [--output DIR] "
-      "[--junit FILE] [--html FILE]",
-      "boot tests, written in a language of their own", verb_test },
+      "FILE... [--check] [--set KEY=VALUE,...] [-j N] [--repeat N] [--until-fail] [--seed N] "
+      "[--output DIR] [--junit FILE] [--html FILE] | --kernel FILE -- COMMAND...",
+      "boot tests, written in a language of their own, or one command in a kernel", verb_test },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },
     { "image", "info|create|convert|import|resize ...", "disk images: hv image --help",

@@ -5,6 +5,7 @@
 #include "test/html.h"
 #include "test/jobs.h"
 #include "test/junit.h"
+#include "test/short.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -217,6 +218,8 @@ int verb_test(int argc, char **argv)
     struct tests tests = {
         .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
     };
+    if (short_wanted(argc, argv))
+        return short_test(argc, argv);
     const struct flag flags[] = {
         { "check", &tests.check, NULL },
         { "html", NULL, &html },

@@ -635,6 +635,19 @@ says 'a wrong script is not run' 99 'wrong.hvt:2:3' "$HV" test wrong.hvt
 printf 'vm\n  firmware triple.rom\nboot\n  mark up\nrestore op\n' >mark.hvt
 says 'a mark that is none' $USAGE 'mark.hvt:5:9: there is no mark "op" above; did you mean "up"' "$HV" test --check mark.hvt
 says 'a value that is none' $USAGE 'KEY=VALUE,... is wanted' "$HV" test --set a wrong.hvt
+says 'a kernel under test without a command' $USAGE '-- COMMAND' "$HV" test --kernel wrong.hvt
+says 'a kernel under test without -- before the command' $USAGE '"true".*behind --' "$HV" test --kernel wrong.hvt true
+says 'a kernel under test that is none' 125 'wrong.hvt is no kernel' "$HV" test --kernel wrong.hvt -- true
+says 'a kernel under test that is not there' 125 'none.*No such file' "$HV" test --kernel none -- true
+says 'a root that is no folder' $USAGE '--root none: a folder' "$HV" test --kernel wrong.hvt --root none -- true
+says 'a root that is too large' 125 'room for 25 MiB.*--memory' \
+    "$HV" test --kernel wrong.hvt --memory 64M --root /usr/lib -- true
+says 'a program that is not there' 125 './none: this host has no such program' \
+    "$HV" test --kernel wrong.hvt -- ./none 1
+says 'an option that no kernel under test has' $USAGE 'did you mean --append' \
+    "$HV" test --kernel wrong.hvt --apend x -- true
+says 'a wrong limit' $USAGE 'a time is wanted' "$HV" test --kernel wrong.hvt --limit 5 -- true
+says 'wrong usage ends a bisection' 128 '--limit' "$HV" test --kernel a --bisect --limit 5 -- true
 says 'a test without its image' $FAILED '' "$HV" test file.hvt
 holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out
 says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt

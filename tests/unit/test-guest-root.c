@@ -199,9 +199,9 @@ static void libraries(void)
                       *const of_b[] = { "libc.so", "liba.so", NULL };
     g_assert_cmpint(g_mkdir(own, 0755), ==, 0);
     g_autofree char *program = write_program(folder, "program", "$ORIGIN/own", of_program);
-    g_autofree char *a = write_program(folder, "liba.so", NULL, of_a);
-    g_autofree char *b = write_program(own, "libb.so", NULL, of_b);
-    g_autofree char *c = write_program(folder, "libc.so", NULL, of_b + 1);
+    g_free(write_program(folder, "liba.so", NULL, of_a));
+    g_free(write_program(own, "libb.so", NULL, of_b));
+    g_free(write_program(folder, "libc.so", NULL, of_b + 1));
     struct closure closure;
     GError *error = NULL;
     closure_start(&closure, folders);
@@ -242,7 +242,7 @@ static void damaged(void)
 {
     g_autofree char *folder = new_folder();
     const char *const folders[] = { folder, NULL }, *const needed[] = { "liba.so", NULL };
-    g_autofree char *a = write_program(folder, "liba.so", NULL, NULL);
+    g_free(write_program(folder, "liba.so", NULL, NULL));
     g_autofree char *program = write_program(folder, "program", NULL, needed), *bytes = NULL;
     gsize size;
     g_assert_true(g_file_get_contents(program, &bytes, &size, NULL));

@@ -1,11 +1,9 @@
-/* Commands in the guest and on the host. */
+/* Commands in the guest. */
 #include "test/acts.h"
 
 #include "base/error.h"
 
-#include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 /* What stands on the screen behind the last echo of a command, from its end on. */
 struct typed_command {
@@ -86,64 +84,6 @@ bool act_guest(struct run *run, struct target *t, const struct command *command,
     t->said = g_strndup(t->log->str + answer.start, answer.end - answer.start);
     return !answer.status || hv_fail(error, HV_FAILED, "it ended with status %d: %s", answer.status,
                                      g_strchomp(t->said));
-}
-
-/* The end of a text that an environment takes: proc(5) and execve(2) know of 128 KiB a string. */
-static const char *end_of(const char *text)
-{
-    const size_t most = 100000, length = strlen(text);
-    return text + (length > most ? length - most : 0);
-}
-
-/* Its environment tells of the machine. */
-static char **host_environment(const struct target *t)
-{
-    g_autofree char *hv = g_file_read_link("/proc/self/exe", NULL);
-    const struct {
-        const char *name, *value;
-    } all[] = {
-        { "HV", hv ? hv : "hv" },
-        { "HV_MACHINE", t->name },
-        { "HV_SAID", t->said ? t->said : "" },
-        { "HV_SERIAL", t->log->str + t->log_start },
-        { "HV_MESSAGES", t->messages->str },
-    };
-    char **environment = g_get_environ();
-    for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
-        environment = g_environ_setenv(environment, all[i].name, end_of(all[i].value), true);
-    return environment;
-}
-
-static void lead_a_group(void *unused)
-{
-    setpgid(0, 0);
-    target_set_up_child(unused);
-}
-
-bool act_host(struct run *run, struct target *t, const struct command *command, GError **error)
-{
-    g_autofree char *output = NULL, *errors = NULL;
-    g_auto(GStrv) environment = host_environment(t);
-    char *argv[] = { (char *)"/bin/sh", (char *)"-c", command->rest, NULL };
-    int status;
-    g_autoptr(GError) why = NULL;
-    GPid pid;
-    if (command->background) {
-        if (!g_spawn_async(t->folder, argv, environment, G_SPAWN_DO_NOT_REAP_CHILD, lead_a_group,
-                           NULL, &pid, error))
-            return false;
-        g_array_append_val(run->helpers, pid);
-        return true;
-    }
-    if (!g_spawn_sync(t->folder, argv, environment, 0, target_set_up_child, NULL, &output, &errors,
-                      &status, error))
-        return false;
-    if (!g_spawn_check_wait_status(status, &why))
-        return hv_fail(error, HV_FAILED, "%s: %s%s", why->message, g_strchomp(output),
-                       g_strchomp(errors));
-    if (*g_strchomp(output))
-        run_note(run, "%s", output);
-    return true;
 }
 
 bool act_skip(struct run *run, struct target *t, const struct command *command, GError **error)

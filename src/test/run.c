@@ -73,11 +73,15 @@ static void judge(struct run *run, struct target *t)
     t->crash = crash_find(target_screen(t), run->watch);
 }
 
-/* Takes the news of all machines, after waiting for some at most that long. */
-static void take_news(struct run *run, gint64 timeout_us)
+/* Takes the news of all machines, after waiting for some, or for one of `others` (-1: none) to be
+ * readable, at most that long. */
+static void take_news_or(struct run *run, const int *others, unsigned number, gint64 timeout_us)
 {
-    g_autofree struct pollfd *fds = g_new(struct pollfd, (gsize)run->targets->len * TARGET_FDS + 1);
+    g_autofree struct pollfd *fds =
+        g_new(struct pollfd, (gsize)run->targets->len * TARGET_FDS + number + 1);
     unsigned count = 0;
+    for (unsigned i = 0; i < number; i++)
+        fds[count++] = (struct pollfd){ others[i], POLLIN, 0 };
     for (guint i = 0; i < run->targets->len; i++)
         count += target_fds(g_ptr_array_index(run->targets, i), fds + count);
     if (run->stop >= 0)
@@ -89,6 +93,22 @@ static void take_news(struct run *run, gint64 timeout_us)
         target_pump(t);
         judge(run, t);
     }
+}
+
+static void take_news(struct run *run, gint64 timeout_us)
+{
+    take_news_or(run, NULL, 0, timeout_us);
+}
+
+bool run_attend(struct run *run, const int *others, unsigned number, GError **error)
+{
+    gint64 left = patience_left(&run->whole);
+    if (run->stopped)
+        return hv_fail(error, HV_FAILED, "the test was ended from outside");
+    if (left <= 0)
+        return hv_fail(error, HV_TIMED_OUT, "the test's limit is over");
+    take_news_or(run, others, number, left);
+    return true;
 }
 
 void run_pause(struct run *run, gint64 us)

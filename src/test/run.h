@@ -55,6 +55,10 @@ bool run_between(struct run *run, const struct command *after, const struct comm
                  GError **error);
 /* Brings all machines to the mark; false with an error. restore.c. */
 bool run_restore(struct run *run, const struct command *mark, GError **error);
+/* Takes the machines' news while something else goes on, until there is some or one of `others`
+ * (-1: none) is readable. False with an error when the test's limit is over or the test is to end.
+ */
+bool run_attend(struct run *run, const int *others, unsigned number, GError **error);
 
 /* Does one command; false with an error. acts.c. */
 bool verb_do(struct run *run, const struct command *command, GError **error);

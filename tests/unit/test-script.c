@@ -2,10 +2,12 @@
  * needs to judge a guest: crashes, near misses. */
 #include "test/crash.h"
 #include "test/nearest.h"
+#include "test/patience.h"
 #include "test/result.h"
 #include "test/script.h"
 
 #include <glib/gstdio.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -363,6 +365,50 @@ static void results_as_json(void)
         g_assert_null(result_from_json(wrong[i]));
 }
 
+/* --- time ------------------------------------------------------------------------------------ */
+
+static void *burn(void *end)
+{
+    while (g_get_monotonic_time() < *(const gint64 *)end)
+        ;
+    return NULL;
+}
+
+/* What a vCPU waited for a processor that others had does not count, and what other waits have
+ * found of that neither; the clock's own limit stays. */
+static void guest_time(void)
+{
+    struct patience patience;
+    cpu_set_t before, one;
+    gint64 end = g_get_monotonic_time() + 300000;
+    g_assert_no_errno(sched_getaffinity(0, sizeof before, &before));
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &before))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    g_assert_no_errno(sched_setaffinity(0, sizeof one, &one));
+    GThread *other = g_thread_new("other", burn, &end), *vcpu = g_thread_new("vcpu0", burn, &end);
+    patience_start(&patience, getpid(), 300000);
+    g_assert_cmpint(patience_left(&patience), <=, 300000);
+    g_usleep(200000);
+    gint64 busy = patience_busy(&patience);
+    g_assert_cmpint(busy, >, 20000); /* half of it, when the host has nothing else to do */
+    g_assert_cmpint(patience_left(&patience), >,
+                    300000 - (g_get_monotonic_time() - patience.began));
+    g_thread_join(other);
+    g_thread_join(vcpu);
+    g_assert_no_errno(sched_setaffinity(0, sizeof before, &before));
+
+    patience_start(&patience, 0, 1000000);
+    patience.began -= 2000000;
+    g_assert_cmpint(patience_left(&patience), <=, -1000000);
+    patience.excused = 5000000;
+    g_assert_cmpint(patience_left(&patience), >, 3000000);
+    patience.wall_end = g_get_monotonic_time();
+    g_assert_cmpint(patience_left(&patience), <=, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -379,6 +425,7 @@ int main(int argc, char **argv)
     g_test_add_func("/script/near-misses", near_misses);
     g_test_add_func("/script/pointer", pointer);
     g_test_add_func("/script/results-as-json", results_as_json);
+    g_test_add_func("/script/guest-time", guest_time);
     int result = g_test_run();
     g_rmdir(folder);
     g_free(folder);

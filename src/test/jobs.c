@@ -55,6 +55,24 @@ void plan_free(void *data)
     g_free(plan);
 }
 
+static bool is_taken(const GPtrArray *plans, const char *label)
+{
+    for (guint i = 0; i < plans->len; i++)
+        if (!strcmp(((const struct plan *)g_ptr_array_index(plans, i))->label, label))
+            return true;
+    return false;
+}
+
+void plan_add(GPtrArray *plans, struct plan *plan)
+{
+    g_autofree char *label = g_strdup(plan->label);
+    for (unsigned i = 2; is_taken(plans, plan->label); i++) {
+        g_free(plan->label);
+        plan->label = g_strdup_printf("%s (%u)", label, i);
+    }
+    g_ptr_array_add(plans, plan);
+}
+
 /* --- in a job's process ---------------------------------------------------------------------- */
 
 struct job_run {

@@ -30,6 +30,8 @@ struct jobs {
 
 struct plan *plan_new(const struct source *source, struct script *script, const char *values);
 void plan_free(void *plan);
+/* One more; its folder is its own even when another script's file has the same name. */
+void plan_add(GPtrArray *plans, struct plan *plan);
 
 /* Does them all; false when a signal ended that. */
 bool jobs_run(struct jobs *jobs, GError **error);

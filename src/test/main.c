@@ -88,7 +88,7 @@ static void plan_once(struct tests *tests, const struct source *source, GHashTab
     if (wrong)
         script_free(script);
     else
-        g_ptr_array_add(tests->jobs.plans, plan_new(source, script, combination));
+        plan_add(tests->jobs.plans, plan_new(source, script, combination));
 }
 
 /* Once for each combination of the keys from the n-th on. */

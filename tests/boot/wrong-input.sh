@@ -663,6 +663,10 @@ says 'the first failure ends all' $FAILED '' "$HV" test -j 2 --until-fail --outp
 holds 'and is the last one' test "$(grep -c '^not ok' out)" = 1 -a "$(grep -c '^# 1 runs, 1 failed' out)" = 1
 says 'a test ended from outside' 124 '' timeout -s TERM 2 "$HV" test -j 2 idle.hvt idle.hvt
 holds 'says so' grep -q '^Bail out! ended by a signal' out
+mkdir same
+sed 's/1h$/100ms/' idle.hvt | tee same/a.hvt >a.hvt
+says 'two scripts of one name' $FAILED '' "$HV" test -j 2 --output same/o a.hvt same/a.hvt
+holds 'each has its folder' test -f same/o/a.hvt/vm-1.png -a -f 'same/o/a.hvt (2)/vm-1.png'
 holds 'the page of results has it' grep -q 'class="failed">idle.hvt:6: see &quot;never&quot;.*no progress' page.html
 holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page.html
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo $$ >pid; exec sleep 1000 &\n  host test ${list} = a,-b && echo "$HV_MACHINE is there"\n' "$guests" >host.hvt

@@ -2,6 +2,7 @@
 #include "test/jobs.h"
 
 #include "base/error.h"
+#include "cli/cli.h"
 #include "machine/config.h"
 #include "test/run.h"
 
@@ -108,6 +109,7 @@ static G_GNUC_NORETURN void do_job(const struct jobs *jobs, guint64 turn, const 
         .out = out,
     };
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    signal(SIGPIPE, SIG_IGN); /* without anybody to tell, its machines still end in order */
     run_script(&job.run, plan->script, plan->path, folder);
     run_finish(&job.run);
     _exit(0);
@@ -128,12 +130,12 @@ struct job {
 static void job_free(void *data)
 {
     struct job *job = data;
+    if (job->in >= 0)
+        close(job->in); /* first: nobody reads it, and it is not to wait for that */
     if (job->pid) {
         kill(job->pid, SIGTERM);
         waitpid(job->pid, NULL, 0);
     }
-    if (job->in >= 0)
-        close(job->in);
     g_string_free(job->line, true);
     g_ptr_array_free(job->results, true);
     g_free(job->title);
@@ -183,10 +185,27 @@ static void add_failure(struct job *job, const char *why)
     g_ptr_array_add(job->results, result);
 }
 
+/* The machines of a job that did not live to end them. Their hv run has got the one signal that is
+ * but a wish to the guest. */
+static void kill_machines(pid_t pid)
+{
+    g_autofree char *start = g_strdup_printf(RUN_MACHINE, (int)pid, "");
+    g_autoptr(GPtrArray) names = machines_running(NULL);
+    for (guint i = 0; names && i < names->len; i++) {
+        const char *name = g_ptr_array_index(names, i);
+        struct client *client = g_str_has_prefix(name, start) ? client_open(name, NULL) : NULL;
+        if (client)
+            json_decref(client_call(client, "stop", json_pack("{s:s}", "how", "kill"), NULL));
+        client_close(client);
+    }
+}
+
 static void ended(struct job *job)
 {
     int status = 0;
     waitpid(job->pid, &status, 0);
+    if (!WIFEXITED(status) || WEXITSTATUS(status))
+        kill_machines(job->pid);
     job->pid = 0;
     close(job->in);
     job->in = -1;

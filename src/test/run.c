@@ -487,7 +487,7 @@ bool run_script(struct run *run, const struct script *script, const char *path, 
     patience_start(&run->whole, 0, limit);
     for (guint i = 0; i < script->vms->len; i++) {
         const struct vm *vm = g_ptr_array_index(script->vms, i);
-        g_autofree char *name = g_strdup_printf("test-%d-%s", (int)getpid(), vm->name);
+        g_autofree char *name = g_strdup_printf(RUN_MACHINE, (int)getpid(), vm->name);
         g_ptr_array_add(run->targets, target_new(vm, name, folder, network));
     }
     bool ok = do_steps(run);

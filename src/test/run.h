@@ -4,6 +4,9 @@
 #include "test/result.h"
 #include "test/target.h"
 
+/* The name of a machine: of the process that does the script, and what the script calls it. */
+#define RUN_MACHINE "test-%d-%s"
+
 struct run {
     const struct script *script;
     GPtrArray *targets; /* struct target */

@@ -663,6 +663,23 @@ says 'the first failure ends all' $FAILED '' "$HV" test -j 2 --until-fail --outp
 holds 'and is the last one' test "$(grep -c '^not ok' out)" = 1 -a "$(grep -c '^# 1 runs, 1 failed' out)" = 1
 says 'a test ended from outside' 124 '' timeout -s TERM 2 "$HV" test -j 2 idle.hvt idle.hvt
 holds 'says so' grep -q '^Bail out! ended by a signal' out
+# kill_of TITLE WHOM STATUS: kill -9 to hv test, or to the process that does a script.
+kill_of() {
+    "$HV" test -j 2 --output killed idle.hvt idle.hvt >killed.out 2>&1 &
+    local test=$! whom
+    pids+=("$test")
+    two() { [ "$("$HV" list | grep -c test-)" = 2 ]; }
+    none() { ! "$HV" list | grep -q test-; }
+    eventually two
+    whom=$test
+    [ "$2" = parent ] || whom=$(child "$test" hv)
+    kill -9 "$whom"
+    ends "$1" "$test" "$3" 2>/dev/null
+    holds "$1: no machine is left" eventually none
+}
+kill_of 'hv test killed' parent 137
+kill_of 'the process of a script killed' job $FAILED
+holds 'it is a failed step' grep -q '^not ok .*hv test itself' killed.out
 mkdir same
 sed 's/1h$/100ms/' idle.hvt | tee same/a.hvt >a.hvt
 says 'two scripts of one name' $FAILED '' "$HV" test -j 2 --output same/o a.hvt same/a.hvt

@@ -189,12 +189,12 @@ static int run_plans(struct tests *tests, const char *junit, const char *html)
     junit_init(&tests->junit);
     html_init(&tests->html);
     bool done = jobs_run(&tests->jobs, &error);
-    if (!done)
-        printf("Bail out! %s\n", error->message);
-    else if (tests->jobs.repeat != 1)
+    if (tests->jobs.repeat != 1)
         printf("# %u runs, %u failed\n", tests->jobs.runs, tests->jobs.failed);
     if (done)
         printf("1..%u\n", tests->number);
+    else
+        printf("Bail out! %s\n", error->message);
     bool written = write_results(tests, junit, html, done ? &error : NULL);
     junit_finish(&tests->junit);
     html_finish(&tests->html);

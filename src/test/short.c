@@ -381,7 +381,7 @@ static struct verdict follow(struct short_run *run, gint64 limit)
             left = patience_left(&rest);
         else if (silent)
             left = MIN(left, patience_left(&silence));
-        if (left <= 0 && silent)
+        if (left <= 0 && silent && !resting && patience_left(&whole) > 0)
             return verdict_of(STATUS_UNTESTED,
                               g_strdup("the kernel says nothing: it does not start, or has no "
                                        "driver for a serial console (CONFIG_SERIAL_8250_CONSOLE)"));

@@ -20,6 +20,7 @@ bool run_restore(struct run *run, const struct command *mark, GError **error)
         target_kill(t);
         g_clear_pointer(&t->crash, g_free);
     }
+    run_end_helpers(run); /* those from before the mark are started again */
     run->silent = true;
     bool ok = play(run, mark, error);
     run->silent = false;

@@ -459,8 +459,7 @@ static bool do_steps(struct run *run)
     return ok;
 }
 
-/* Host commands that go on while the test does. */
-static void end_helpers(struct run *run)
+void run_end_helpers(struct run *run)
 {
     for (guint i = 0; i < run->helpers->len; i++) {
         GPid pid = g_array_index(run->helpers, GPid, i);
@@ -468,6 +467,7 @@ static void end_helpers(struct run *run)
         kill(pid, SIGTERM); /* in case that it does not lead its group yet */
         waitpid(pid, NULL, 0);
     }
+    g_array_set_size(run->helpers, 0);
 }
 
 bool run_script(struct run *run, const struct script *script, const char *path, const char *output)
@@ -492,7 +492,7 @@ bool run_script(struct run *run, const struct script *script, const char *path, 
     }
     bool ok = do_steps(run);
     g_ptr_array_set_size(run->targets, 0);
-    end_helpers(run);
+    run_end_helpers(run);
     if (network)
         g_unlink(network);
     return ok;

@@ -53,6 +53,8 @@ bool run_wait(struct run *run, struct target *target, wait_test *test, void *dat
 /* Lets time pass, and takes the news meanwhile. */
 void run_pause(struct run *run, gint64 us);
 
+/* Ends the host commands that go on while the test does. */
+void run_end_helpers(struct run *run);
 /* Does the commands of the script that lie between these; false with an error. */
 bool run_between(struct run *run, const struct command *after, const struct command *until,
                  GError **error);

@@ -634,6 +634,13 @@ says 'a wrong script: all its lines' $USAGE 'wrong.hvt:4:3: "se" is no verb; did
 says 'a wrong script is not run' 99 'wrong.hvt:2:3' "$HV" test wrong.hvt
 printf 'vm\n  firmware triple.rom\nboot\n  mark up\nrestore op\n' >mark.hvt
 says 'a mark that is none' $USAGE 'mark.hvt:5:9: there is no mark "op" above; did you mean "up"' "$HV" test --check mark.hvt
+printf 'vm\n  firmware %s/keys.rom\n  memory 16M\n  net none\nboot\n  see "keys ready"\n  type "one"\n  log "one"\n  mark up\n  type "two"\n' "$guests" >base.hvt
+printf 'from base.hvt up\nstep "x"\n  not log "two"\n  type "tri"\n  log "onetri"\n  restore up\n  type "four"\n  log "onefour"\n' >marks.hvt
+says 'a test that begins at the mark of another and goes back to it' 0 '' "$HV" test marks.hvt
+holds 'going back is told' grep -q '^# played again up to the mark up: ' out
+sed -i 's/"one"$/"on"/; s/log "on"/log "three" within 100ms/' base.hvt
+says 'what fails on the way to a mark' $FAILED '' "$HV" test marks.hvt
+holds 'is told with its line' grep -q '^# marks.hvt:1: from base.hvt up: base.hvt:8: log "three"' out
 says 'a value that is none' $USAGE 'KEY=VALUE,... is wanted' "$HV" test --set a wrong.hvt
 says 'a kernel under test without a command' $USAGE '-- COMMAND' "$HV" test --kernel wrong.hvt
 says 'a kernel under test without -- before the command' $USAGE '"true".*behind --' "$HV" test --kernel wrong.hvt true

@@ -15,6 +15,7 @@ extern const struct verb verbs[]; /* ends with a NULL name */
 void cli_list(const char *command, const struct verb *list);
 
 int verb_run(int argc, char **argv);
+int run_in_guest(int argc, char **argv); /* hv run ... -- COMMAND: test/guest-command.c */
 int verb_list(int argc, char **argv);
 int verb_info(int argc, char **argv);
 int verb_stop(int argc, char **argv);

@@ -8,8 +8,8 @@
 #include <string.h>
 
 const struct verb verbs[] = {
-    { "run", "IMAGE|DIRECTORY [options]", "boot a disk, CD or floppy image or a kernel in a window",
-      verb_run },
+    { "run", "IMAGE|DIRECTORY [options] [-- COMMAND...]",
+      "boot a disk, CD or floppy image or a kernel in a window, or run a command in it", verb_run },
     { "list", "", "the machines that run", verb_list },
     { "info", "[NAME] [--cpus]", "everything about a machine, or what its CPUs do, as JSON",
       verb_info },

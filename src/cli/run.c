@@ -257,6 +257,8 @@ static int run_machine(struct config *config, GError **error)
 
 int verb_run(int argc, char **argv)
 {
+    if (g_strv_contains((const char *const *)argv, "--"))
+        return run_in_guest(argc, argv);
     g_autoptr(settings) config = config_new();
     GError *error = NULL;
     bool dry = false, help = false;

@@ -106,7 +106,7 @@ bool run_attend(struct run *run, const int *others, unsigned number, GError **er
     if (run->stopped)
         return hv_fail(error, HV_FAILED, "the test was ended from outside");
     if (left <= 0)
-        return hv_fail(error, HV_TIMED_OUT, "the test's limit is over");
+        return hv_fail(error, HV_TIMED_OUT, "the limit of it all is over");
     take_news_or(run, others, number, left);
     return true;
 }
@@ -165,7 +165,7 @@ static bool out_of_time(struct run *run, const struct patience *patience, bool w
 {
     double busy = (double)end_wait(run, patience) / G_USEC_PER_SEC;
     if (whole)
-        return hv_fail(error, HV_TIMED_OUT, "the test's limit is over (host busy %.1f s)",
+        return hv_fail(error, HV_TIMED_OUT, "the limit of it all is over (host busy %.1f s)",
                        (double)run->whole.excused / G_USEC_PER_SEC);
     return hv_fail(error, HV_TIMED_OUT, "not in %.1f s of guest time (host busy %.1f s)",
                    (double)patience->limit / G_USEC_PER_SEC, busy);

@@ -709,6 +709,13 @@ says 'another crash than the script waits for' $FAILED '' "$HV" test crash-panic
 holds 'what crashed is told' grep -q '^# crash-panic.hvt:6: .*it crashed otherwise: the guest crashed' out
 says 'a page that cannot be written' $FAILED 'none/page.html' "$HV" test --html none/page.html triple.hvt
 
+says 'no command behind --' $USAGE 'behind -- a command is wanted' "$HV" run disk.img --
+says 'an option that a command has no use for' $USAGE '--name: a machine that runs one command' "$HV" run --name x disk.img -- ls
+says 'a limit that is no time' $USAGE '--limit x: a time is wanted' "$HV" run --limit x disk.img -- ls
+says 'a command in what is not there' 125 'none.img: No such file' "$HV" run none.img -- ls
+says 'a guest that lets nobody in' 124 'the limit of it all is over' \
+    "$HV" run --firmware "$guests/keys.rom" --memory 64M --net none --limit 2s --throwaway -- ls
+
 # --- windows ----------------------------------------------------------------------------------
 
 window_checks=11

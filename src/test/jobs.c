@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "cli/cli.h"
 #include "machine/config.h"
+#include "test/resume.h"
 #include "test/run.h"
 
 #include <errno.h>
@@ -32,14 +33,21 @@ static guint64 memory_of(const struct vm *vm)
     return config->memory;
 }
 
-struct plan *plan_new(const struct source *source, struct script *script, const char *values)
+struct plan *plan_new(const struct source *source, struct script *script, GHashTable *values,
+                      const char *combination)
 {
     struct plan *plan = g_new0(struct plan, 1);
     g_autofree char *file = g_path_get_basename(source->path);
     plan->script = script;
     plan->path = g_strdup(source->path);
-    plan->title = g_strconcat(script->title, values, NULL);
-    plan->label = g_strconcat(file, values, NULL);
+    plan->values = json_object();
+    GHashTableIter all;
+    gpointer key, value;
+    g_hash_table_iter_init(&all, values);
+    while (g_hash_table_iter_next(&all, &key, &value))
+        json_object_set_new(plan->values, key, json_string(value));
+    plan->title = g_strconcat(script->title, combination, NULL);
+    plan->label = g_strconcat(file, combination, NULL);
     g_strdelimit(plan->label, "/", '_');
     for (guint i = 0; i < script->vms->len; i++)
         plan->memory += memory_of(g_ptr_array_index(script->vms, i));
@@ -50,6 +58,7 @@ void plan_free(void *data)
 {
     struct plan *plan = data;
     script_free(plan->script);
+    json_decref(plan->values);
     g_free(plan->path);
     g_free(plan->title);
     g_free(plan->label);
@@ -110,7 +119,8 @@ static G_GNUC_NORETURN void do_job(const struct jobs *jobs, guint64 turn, const 
     };
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_IGN); /* without anybody to tell, its machines still end in order */
-    run_script(&job.run, plan->script, plan->path, folder);
+    if (!run_script(&job.run, plan->script, plan->path, folder))
+        resume_save(plan, folder, job.run.seed, NULL); /* without it nobody can go on, no more */
     run_finish(&job.run);
     _exit(0);
 }

@@ -8,6 +8,7 @@
 struct plan {
     struct script *script;
     char *path;     /* of its file */
+    json_t *values; /* of the matrix and --set: names to strings */
     char *title;    /* with the values */
     char *label;    /* names its folder */
     guint64 memory; /* bytes, of all its machines */
@@ -28,7 +29,9 @@ struct jobs {
     unsigned runs, failed; /* how many scripts were done, and failed */
 };
 
-struct plan *plan_new(const struct source *source, struct script *script, const char *values);
+/* `combination` is the matrix's part of the values, for people. */
+struct plan *plan_new(const struct source *source, struct script *script, GHashTable *values,
+                      const char *combination);
 void plan_free(void *plan);
 /* One more; its folder is its own even when another script's file has the same name. */
 void plan_add(GPtrArray *plans, struct plan *plan);

@@ -5,6 +5,7 @@
 #include "test/html.h"
 #include "test/jobs.h"
 #include "test/junit.h"
+#include "test/resume.h"
 #include "test/short.h"
 
 #include <stdio.h>
@@ -88,7 +89,7 @@ static void plan_once(struct tests *tests, const struct source *source, GHashTab
     if (wrong)
         script_free(script);
     else
-        plan_add(tests->jobs.plans, plan_new(source, script, combination));
+        plan_add(tests->jobs.plans, plan_new(source, script, values, combination));
 }
 
 /* Once for each combination of the keys from the n-th on. */
@@ -214,7 +215,7 @@ static void read_scripts(struct tests *tests, char **files)
 int verb_test(int argc, char **argv)
 {
     const char *set = NULL, *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
-    const char *seed = NULL;
+    const char *seed = NULL, *resume = NULL;
     struct tests tests = {
         .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
     };
@@ -227,6 +228,7 @@ int verb_test(int argc, char **argv)
         { "junit", NULL, &junit },
         { "output", NULL, &tests.jobs.output },
         { "repeat", NULL, &repeat },
+        { "resume", NULL, &resume },
         { "seed", NULL, &seed },
         { "set", NULL, &set },
         { "until-fail", &tests.jobs.until_fail, NULL },
@@ -235,6 +237,8 @@ int verb_test(int argc, char **argv)
     int left = cli_flags("test", argc, argv, flags);
     if (left < 0)
         return left == -2 ? HV_OK : HV_USAGE;
+    if (resume)
+        return left ? cli_usage("test", "--resume knows its script") : resume_test(resume);
     if (!left)
         return cli_usage("test", "a script is wanted");
     if (tests.jobs.until_fail && !repeat)

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "test/crash.h"
+#include "test/resume.h"
 
 #include <glib/gstdio.h>
 #include <signal.h>
@@ -300,9 +301,12 @@ static void end(struct run *run, enum outcome outcome, const char *message)
     }
     for (guint i = 0; i < run->targets->len; i++)
         note_serial(run, g_ptr_array_index(run->targets, i), true);
-    if (outcome == OUTCOME_FAILED)
+    if (outcome == OUTCOME_FAILED) {
+        g_autofree char *line = resume_line(run->output, run->results->len);
         keep_evidence(run);
-    else if (run->pictures)
+        run_note(run, "%s", line);
+    }
+    if (outcome != OUTCOME_FAILED && run->pictures)
         keep_pictures(run);
     if (run->finished)
         run->finished(run, result);
@@ -432,9 +436,15 @@ static bool do_steps(struct run *run)
     const GPtrArray *all = run->script->commands;
     for (guint i = first_of(all); ok && i < all->len;) {
         const struct command *command = g_ptr_array_index(all, i);
+        const struct token *title = command_value(command, "STRING", 0);
         g_autoptr(GError) error = NULL;
+        if (run->halt && run->results->len + 1 == run->halt) {
+            begin(run, title ? title->text : command->text);
+            run->silent = true;
+            run->halted(run);
+            return true;
+        }
         if (is_step(command)) {
-            const struct token *title = command_value(command, "STRING", 0);
             begin(run, title ? title->text : command->text);
             ok = do_command(run, command, &error);
             i++;

@@ -20,9 +20,11 @@ struct run {
     void (*finished)(struct run *run, const struct result *result); /* told of each step */
     bool pictures; /* of each step's end; else only of failures */
     uint32_t seed; /* of what is left to chance */
-    int stop;      /* readable when all shall end; -1: nothing tells */
-    bool stopped;  /* it does */
-    bool skip;     /* the rest of the script */
+    unsigned halt; /* at the step with this number `halted` is called, and that is all; 0: never */
+    void (*halted)(struct run *run);
+    int stop;     /* readable when all shall end; -1: nothing tells */
+    bool stopped; /* it does */
+    bool skip;    /* the rest of the script */
 
     /* What is done again to come to a mark (restore.c): the commands after the first one (NULL:
      * all) and before the last one (NULL: all), without a word. */

@@ -662,6 +662,7 @@ holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*the guest crashed' out
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never" within 1h\n' "$guests" >idle.hvt
 says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out
+holds 'how to open it is told' grep -q "^# open it: hv test --resume 'hv-test/idle.hvt@1'" out
 says 'no jobs at a time' $USAGE '--jobs 0: a number from 1 on' "$HV" test -j 0 idle.hvt
 says 'a repetition that is no number' $USAGE '--repeat x: a number' "$HV" test --repeat x idle.hvt
 says 'an option without its value' $USAGE '--jobs wants a value' "$HV" test idle.hvt -j
@@ -691,6 +692,11 @@ mkdir same
 sed 's/1h$/100ms/' idle.hvt | tee same/a.hvt >a.hvt
 says 'two scripts of one name' $FAILED '' "$HV" test -j 2 --output same/o a.hvt same/a.hvt
 holds 'each has its folder' test -f same/o/a.hvt/vm-1.png -a -f 'same/o/a.hvt (2)/vm-1.png'
+says 'a run without a step' $USAGE '--resume x: RUN@STEP is wanted' "$HV" test --resume x
+says 'a run that is not there' $FAILED 'none/run.json' "$HV" test --resume none@1
+mkdir -p none && echo '{"script":3}' >none/run.json
+says 'a run that is none' $FAILED 'none/run.json: is not what hv test writes' "$HV" test --resume none@1
+rm -r none
 holds 'the page of results has it' grep -q 'class="failed">idle.hvt:6: see &quot;never&quot;.*no progress' page.html
 holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page.html
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo $$ >pid; exec sleep 1000 &\n  host test ${list} = a,-b && echo "$HV_MACHINE is there"\n' "$guests" >host.hvt

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIRST_PICTURE_MS = 5000, STILL_MS = 2000 };
+enum { FIRST_PICTURE_MS = 5000 };
 
 /* hv screen's options, and what it has of the machine. */
 struct look {
@@ -134,7 +134,8 @@ static int wait_text(struct look *look, const GRegex *regex)
             return HV_OK;
         left = MAX((end - g_get_monotonic_time()) / 1000, 1);
         enum view_news news =
-            alive ? view_wait(&look->view, (int)(guess ? left : MIN(left, STILL_MS))) : VIEW_ENDED;
+            alive ? view_wait(&look->view, (int)(guess ? left : MIN(left, VIEW_STILL_MS)))
+                  : VIEW_ENDED;
         alive = news != VIEW_ENDED;
         guess = news == VIEW_NOTHING && !guess;
     }

@@ -22,6 +22,9 @@ struct view {
 bool view_open(struct view *view, const char *name, GError **error);
 void view_close(struct view *view);
 
+/* A picture that has not changed for so long is worth guessing at what it says: reading_guess. */
+enum { VIEW_STILL_MS = 2000 };
+
 enum view_news { VIEW_NOTHING, VIEW_CHANGED, VIEW_ENDED };
 /* Takes what the socket has without waiting; VIEW_CHANGED when the picture came or changed. */
 enum view_news view_take(struct view *view);

@@ -93,6 +93,8 @@ static bool find_place(struct run *run, struct target *t, const struct command *
                hv_fail(error, HV_FAILED, "the picture has %u x %u pixels", t->view.width,
                        t->view.height);
     }
+    if (command_value(command, "image", 0))
+        return act_find_picture(run, t, command, x, y, error);
     if (!run_wait(run, t, test_place, &spot, act_within(command, ACT_PATIENCE_S), error)) {
         if (error && g_error_matches(*error, HV_ERROR, HV_TIMED_OUT))
             act_add_nearest(t, command, error);

@@ -45,8 +45,12 @@ static bool test_text(struct target *t, void *data, char **note)
         *note = g_strdup_printf("%s: on the screen (%s)", look->command->text, t->screen_source);
         return true;
     }
-    if (!look->serial || !all_in(look->command, t->log->str + from))
-        return false;
+    if (!look->serial || !all_in(look->command, t->log->str + from)) {
+        if (!look->screen || !target_guess(t) || !all_in(look->command, t->screen))
+            return false;
+        *note = g_strdup_printf("%s: on the screen (%s)", look->command->text, t->screen_source);
+        return true;
+    }
     *note = g_strdup_printf("%s: on the serial port", look->command->text);
     if (look->consume)
         t->log_seen = t->log->len;

@@ -40,6 +40,7 @@ static const struct {
     { VERB_RESTORE, act_restore },
     { VERB_FROM, act_restore },
     { VERB_SEE, act_see },
+    { VERB_SEE_IMAGE, act_see_image },
     { VERB_NOT_SEE, act_not_see },
     { VERB_LOG, act_log },
     { VERB_NOT_LOG, act_not_log },

@@ -20,6 +20,7 @@ act_function act_pause;
 act_function act_resume;
 act_function act_restore;
 act_function act_see;
+act_function act_see_image;
 act_function act_not_see;
 act_function act_log;
 act_function act_not_log;
@@ -63,6 +64,9 @@ const char *act_find(const struct token *wanted, const char *text);
 const char *act_find_part(const struct token *wanted, const char *text, size_t *length);
 /* Adds what came nearest to the command's texts to the error. */
 void act_add_nearest(struct target *target, const struct command *command, GError **error);
+/* Waits for the command's picture; its middle, in pixels of the screen. */
+bool act_find_picture(struct run *run, struct target *target, const struct command *command,
+                      uint32_t *x, uint32_t *y, GError **error);
 /* The last line of a text that is not empty ends as prompts of shells do. */
 bool act_prompt(const char *text);
 /* For run_wait, with a struct look: there is a prompt. */

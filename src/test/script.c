@@ -91,15 +91,18 @@ static const struct test_verb *find_verb(GPtrArray *words, unsigned from, unsign
 {
     const struct token *first = g_ptr_array_index(words, from);
     const struct token *second = from + 1 < words->len ? g_ptr_array_index(words, from + 1) : NULL;
+    const struct test_verb *found = NULL;
     g_autofree char *both = second ? g_strjoin(" ", first->text, second->text, NULL) : NULL;
     for (const struct test_verb *verb = test_verbs; verb->name; verb++) {
         bool two = strchr(verb->name, ' ');
         if (first->kind != TOKEN_BARE || strcmp(verb->name, two && both ? both : first->text))
             continue;
+        found = verb;
         *length = two ? 2 : 1;
-        return verb;
+        if (two) /* "see image" is no "see" */
+            break;
     }
-    return NULL;
+    return found;
 }
 
 static const char *near_verb(const char *word, unsigned places)

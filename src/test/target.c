@@ -363,6 +363,23 @@ const char *target_screen(struct target *t)
     return t->screen;
 }
 
+bool target_guess(struct target *t)
+{
+    gint64 still = g_get_monotonic_time() - t->changed_at;
+    if (t->guessed == t->changes || still < VIEW_STILL_MS * 1000)
+        return false;
+    target_screen(t); /* what can be read is no guess */
+    t->guessed = t->changes;
+    if (t->columns || !t->view.width || !t->view.reading ||
+        !reading_guess(t->view.reading, t->view.frame, t->view.width, t->view.height, NULL) ||
+        !strcmp(t->screen, reading_text(t->view.reading)))
+        return false;
+    g_free(t->screen);
+    t->screen = g_strdup(reading_text(t->view.reading));
+    t->screen_source = reading_source_name(READING_OCR);
+    return true;
+}
+
 /* The cells that the text was made of; its lines may be shorter than the screen's. */
 static void set_cells(struct target *t)
 {

@@ -30,6 +30,7 @@ struct target {
     GString *messages; /* of hv, of this start */
     char *screen;      /* its text; "" without any */
     const char *screen_source;
+    unsigned guessed;  /* `changes` when it was guessed at last */
     unsigned columns;  /* of a text screen; 0: it shows graphics */
     bool screen_old;   /* it has changed since it was read */
     gint64 changed_at; /* when the picture changed last */
@@ -63,6 +64,10 @@ void target_pump(struct target *target);
 /* The screen's text, read anew if the picture has changed. */
 const char *target_screen(struct target *target);
 
+/* Guesses by tesseract at what the picture says beside the letters that are known, when it has been
+ * still for a while: takes seconds, and is done once for a picture. True when the text is another.
+ */
+bool target_guess(struct target *target);
 /* The words on it, of struct word; NULL: it cannot be read. Until the next call of either. */
 const GArray *target_words(struct target *target);
 /* What its processors do, a line for each that runs or halted; NULL when they cannot be asked.

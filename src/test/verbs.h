@@ -40,6 +40,7 @@ enum verb_id {
     VERB_MARK,
     VERB_RESTORE,
     VERB_SEE,
+    VERB_SEE_IMAGE,
     VERB_NOT_SEE,
     VERB_LOG,
     VERB_NOT_LOG,

@@ -706,6 +706,9 @@ holds 'a command that goes on ends with the test' sh -c '! kill -0 "$(cat pid)"'
 printf 'skip unless file triple.hvt\nlimit 1m\n' | cat - triple.hvt >limit.hvt
 says 'a test whose condition is met, with a limit' $FAILED '' "$HV" test limit.hvt
 holds 'conditions and limits are no steps' grep -q '^# limit.hvt:[78]: .*the guest crashed' out
+sed 's/see "never".*/see image none.png/' idle.hvt >image.hvt
+says 'a picture that is not there' $FAILED '' "$HV" test image.hvt
+holds 'is told' grep -q '^# image.hvt:6: see image none.png: .*none.png' out
 for text in 'triple fault' panic; do
     sed "s/^see .*/crash \"$text\"/" triple.hvt >"crash-$text.hvt"
 done

@@ -142,7 +142,9 @@ static void a_script(void)
 static void pointer(void)
 {
     struct parsed p = parse("vm\nboot\n  click double at 400,300\n  click right \"OK\" within 3s\n"
-                            "  move /Fi.e/\n  scroll down 3\n  set cd=x.iso\n",
+                            "  move /Fi.e/\n  scroll down 3\n  set cd=x.iso\n"
+                            "  see image a.png similarity 90% ignore 1,2 to 3,4 ignore 5,6 to 7,8\n"
+                            "  click image a.png within 5s\n",
                             NULL, NULL);
     g_assert_cmpuint(p.script->problems->len, ==, 0);
     GPtrArray *block = command(&p, 0)->block;
@@ -153,6 +155,13 @@ static void pointer(void)
     g_assert_true(command_has(text, "right"));
     g_assert_null(command_value(text, "at", 0));
     g_assert_cmpstr(command_value(text, "TEXT", 0)->text, ==, "OK");
+    const struct command *image = g_ptr_array_index(block, 5);
+    g_assert_cmpint(image->verb->id, ==, VERB_SEE_IMAGE);
+    g_assert_cmpint(command_value(image, "similarity", 0)->number, ==, 90);
+    g_assert_cmpint(command_value(image, "ignore", 1)->second, ==, 6);
+    g_assert_cmpint(command_value(image, "to", 1)->number, ==, 7);
+    const struct command *picture = g_ptr_array_index(block, 6);
+    g_assert_cmpstr(command_value(picture, "image", 0)->text, ==, "a.png");
     const struct command *scroll = g_ptr_array_index(block, 3);
     g_assert_cmpint(command_value(scroll, "COUNT", 0)->number, ==, 3);
     parsed_free(&p);

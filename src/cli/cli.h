@@ -39,6 +39,7 @@ struct flag {
     const char *name; /* without the dashes */
     bool *on;
     const char **value; /* takes a value; else NULL */
+    GPtrArray *values;  /* takes one each time that it is given; else NULL */
     char letter;        /* -j N or -jN means it, too; 0: there is none */
 };
 /* Takes options out of argv, leaving the arguments; returns how many, or -1 after a message. */

@@ -135,13 +135,17 @@ int cli_flags(const char *verb, int argc, char **argv, const struct flag *flags)
         }
         if (flag->on)
             *flag->on = true;
-        if (!flag->value)
+        if (!flag->value && !flag->values)
             continue;
         if (!value && ++i == argc) {
             cli_usage(verb, "--%s wants a value", flag->name);
             return -1;
         }
-        *flag->value = value ? value : argv[i];
+        value = value ? value : argv[i];
+        if (flag->values)
+            g_ptr_array_add(flag->values, (void *)(uintptr_t)value);
+        else
+            *flag->value = value;
     }
     argv[left] = NULL;
     return left;

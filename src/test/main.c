@@ -214,23 +214,24 @@ static void read_scripts(struct tests *tests, char **files)
 
 int verb_test(int argc, char **argv)
 {
-    const char *set = NULL, *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
+    const char *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
     const char *seed = NULL, *resume = NULL;
     struct tests tests = {
         .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
     };
     if (short_wanted(argc, argv))
         return short_test(argc, argv);
+    g_autoptr(GPtrArray) sets = g_ptr_array_new();
     const struct flag flags[] = {
         { "check", &tests.check, NULL },
         { "html", NULL, &html },
-        { "jobs", NULL, &parallel, 'j' },
+        { "jobs", NULL, &parallel, NULL, 'j' },
         { "junit", NULL, &junit },
         { "output", NULL, &tests.jobs.output },
         { "repeat", NULL, &repeat },
         { "resume", NULL, &resume },
         { "seed", NULL, &seed },
-        { "set", NULL, &set },
+        { "set", NULL, NULL, sets },
         { "until-fail", &tests.jobs.until_fail, NULL },
         { .name = NULL },
     };
@@ -256,8 +257,10 @@ int verb_test(int argc, char **argv)
     tests.jobs.plans = plans;
     tests.jobs.opaque = &tests;
     tests.jobs.pictures = html != NULL;
-    if (set && !take_set(&tests, set))
-        return cli_usage("test", "--set %s: KEY=VALUE,... is wanted", set);
+    for (guint i = 0; i < sets->len; i++)
+        if (!take_set(&tests, g_ptr_array_index(sets, i)))
+            return cli_usage("test", "--set %s: KEY=VALUE,... is wanted",
+                             (const char *)g_ptr_array_index(sets, i));
     read_scripts(&tests, argv);
     return tests.check || !plans->len ? status_of(&tests) : run_plans(&tests, junit, html);
 }

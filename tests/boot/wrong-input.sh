@@ -700,7 +700,7 @@ rm -r none
 holds 'the page of results has it' grep -q 'class="failed">idle.hvt:6: see &quot;never&quot;.*no progress' page.html
 holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page.html
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo $$ >pid; exec sleep 1000 &\n  host test ${list} = a,-b && echo "$HV_MACHINE is there"\n' "$guests" >host.hvt
-says 'commands of the host, and a value with commas' 0 '' "$HV" test --set list=a,-b host.hvt
+says 'commands of the host, and a value with commas' 0 '' "$HV" test --set list=a,-b --set other=x host.hvt
 holds 'what a command printed is told' grep -q '^# test-[0-9]*-vm is there' out
 holds 'a command that goes on ends with the test' sh -c '! kill -0 "$(cat pid)"'
 printf 'skip unless file triple.hvt\nlimit 1m\n' | cat - triple.hvt >limit.hvt

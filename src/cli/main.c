@@ -24,7 +24,8 @@ const struct verb verbs[] = {
     { "eject", "[NAME] [cd|fd]", "take the CD, or the floppy, out", verb_eject },
     { "test",
       "FILE... [--check] [--set KEY=VALUE,...] [-j N] [--repeat N] [--until-fail] [--seed N] "
-      "[--output DIR] [--junit FILE] [--html FILE] | --kernel FILE -- COMMAND...",
+      "[--output DIR] [--junit FILE] [--html FILE] | --resume RUN@STEP | --record FILE IMAGE | "
+      "--kernel FILE -- COMMAND...",
       "boot tests, written in a language of their own, or one command in a kernel", verb_test },
     { "vsock", "[NAME] [--listen [--keep]] PORT", "bytes to and from a program in its guest",
       verb_vsock },

@@ -46,6 +46,16 @@ uint8_t key_named(const char *name)
     return at ? (uint8_t)(US_FIRST + (at - us_plain)) : 0;
 }
 
+const char *key_name(uint8_t usage)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(key_names); i++)
+        if (key_names[i].usage == usage)
+            return key_names[i].name;
+    const size_t at = (size_t)usage - US_FIRST;
+    const char name[] = { usage >= US_FIRST && at + 1 < sizeof us_plain ? us_plain[at] : '\r', 0 };
+    return *name == '\r' ? NULL : g_intern_string(name);
+}
+
 const char *key_near(const char *name)
 {
     const char *names[G_N_ELEMENTS(key_names) + 1] = { NULL };

@@ -41,5 +41,7 @@ json_t *chord_to_json(const struct chord *chord);
 
 /* A key by its name ("ctrl", "f2", "del", "a"); 0 when there is none. */
 uint8_t key_named(const char *name);
+/* Its name, and the other way round; NULL when it has none. */
+const char *key_name(uint8_t usage);
 /* The name nearest to a wrong one, for the message; NULL when none is near. */
 const char *key_near(const char *name);

@@ -5,9 +5,9 @@
  * command's shell is started from the one on the screen. One thread. */
 #include "base/error.h"
 #include "cli/cli.h"
-#include "machine/config.h"
 #include "test/acts.h"
 #include "test/crash.h"
+#include "test/vm-words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,54 +42,30 @@ struct guest_command {
 
 /* --- the command line ------------------------------------------------------------------------ */
 
-static void add_setting(struct guest_command *c, const char *key, const char *value)
+/* An option of ours; *ours is false when it is none. */
+static bool take_option(struct guest_command *c, char **argv, int *i, int end, bool *ours,
+                        GError **error)
 {
-    struct vm_setting *setting = g_new0(struct vm_setting, 1);
-    setting->key = g_intern_string(key);
-    setting->value = g_strdup(value);
-    g_ptr_array_add(c->vm.settings, setting);
-}
-
-static void setting_free(void *data)
-{
-    struct vm_setting *setting = data;
-    g_free(setting->value);
-    g_free(setting);
-}
-
-/* An option of ours, or one that hv run knows. */
-static bool take_option(struct guest_command *c, char **argv, int *i, int end, GError **error)
-{
-    static const char *const not_here[] = { "name", "serial", "headless", "dry-run", NULL };
-    g_autofree char *name = g_strndup(argv[*i] + 2, strcspn(argv[*i] + 2, "="));
-    const char *equals = strchr(argv[*i], '='), *value = equals ? equals + 1 : NULL;
-    const struct setting *s = config_settings;
-    struct token limit = { .text = NULL };
-    bool ours = !strcmp(name, "login") || !strcmp(name, "limit");
-    while (s->name && strcmp(s->name, name))
-        s++;
-    if (!ours && (!s->name || g_strv_contains(not_here, name)))
-        return hv_fail(error, HV_USAGE, "--%s: %s", name,
-                       s->name ? "a machine that runs one command has its own"
-                               : "there is no such option; see hv run --help");
-    if (!value && (ours || s->kind != SETTING_BOOL)) {
-        if (*i + 1 >= end)
-            return hv_fail(error, HV_USAGE, "--%s wants a value", name);
-        value = argv[++*i];
+    g_auto(GStrv) sides = g_strsplit(argv[*i], "=", 2);
+    const char *value = sides[1] ? strchr(argv[*i], '=') + 1 : *i + 1 < end ? argv[*i + 1] : NULL;
+    struct token limit = { .text = (char *)(uintptr_t)value };
+    bool login = !strcmp(sides[0], "--login");
+    *ours = true;
+    if (!strcmp(sides[0], "--throwaway") && !sides[1])
+        return c->throwaway = true;
+    if (!login && strcmp(sides[0], "--limit")) {
+        *ours = false;
+        return true;
     }
-    if (!strcmp(name, "login")) {
+    if (!value)
+        return hv_fail(error, HV_USAGE, "%s wants a value", sides[0]);
+    *i += !sides[1];
+    if (login)
         c->login = value;
-    } else if (!strcmp(name, "limit")) {
-        limit.text = (char *)(uintptr_t)value;
-        if (!token_duration(&limit))
-            return hv_fail(error, HV_USAGE, "--limit %s: a time is wanted, such as 30s or 5m",
-                           value);
+    else if (!token_duration(&limit))
+        return hv_fail(error, HV_USAGE, "--limit %s: a time is wanted, such as 30s or 5m", value);
+    else
         c->limit = limit.number;
-    } else {
-        c->throwaway |= !strcmp(name, "throwaway");
-        if (strcmp(name, "throwaway"))
-            add_setting(c, name, value);
-    }
     return true;
 }
 
@@ -109,22 +85,13 @@ static char *line_of(char **words)
 static bool take_words(struct guest_command *c, int argc, char **argv, GError **error)
 {
     int end = 0;
-    bool image = false;
     while (strcmp(argv[end], "--"))
         end++;
     for (int i = 0; i < end; i++) {
-        if (g_str_has_prefix(argv[i], "--")) {
-            if (!take_option(c, argv, &i, end, error))
-                return false;
-        } else if (argv[i][0] == '-') {
-            return hv_fail(error, HV_USAGE, "%s: before -- COMMAND options are written out",
-                           argv[i]);
-        } else if (image) {
-            return hv_fail(error, HV_USAGE, "one IMAGE is enough, \"%s\" is too much", argv[i]);
-        } else {
-            add_setting(c, "image", argv[i]);
-            image = true;
-        }
+        bool ours;
+        if (!take_option(c, argv, &i, end, &ours, error) ||
+            (!ours && !vm_words_take(c->vm.settings, argv, &i, end, error)))
+            return false;
     }
     if (end + 1 == argc)
         return hv_fail(error, HV_USAGE, "behind -- a command is wanted");
@@ -327,7 +294,7 @@ int run_in_guest(int argc, char **argv)
     struct guest_command c = {
         .login = "root",
         .limit = (gint64)LIMIT_S * G_USEC_PER_SEC,
-        .vm = { .settings = g_ptr_array_new_with_free_func(setting_free) },
+        .vm = { .settings = vm_words_new() },
         .sign = g_string_new(NULL),
     };
     int status = take_words(&c, argc, argv, &error) ? run_command(&c) : cli_fail(error);

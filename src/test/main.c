@@ -5,6 +5,7 @@
 #include "test/html.h"
 #include "test/jobs.h"
 #include "test/junit.h"
+#include "test/record.h"
 #include "test/resume.h"
 #include "test/short.h"
 
@@ -221,6 +222,8 @@ int verb_test(int argc, char **argv)
     };
     if (short_wanted(argc, argv))
         return short_test(argc, argv);
+    if (argc && !strcmp(argv[0], "--record"))
+        return record_test(argc - 1, argv + 1);
     g_autoptr(GPtrArray) sets = g_ptr_array_new();
     const struct flag flags[] = {
         { "check", &tests.check, NULL },

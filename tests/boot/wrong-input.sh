@@ -692,6 +692,8 @@ mkdir same
 sed 's/1h$/100ms/' idle.hvt | tee same/a.hvt >a.hvt
 says 'two scripts of one name' $FAILED '' "$HV" test -j 2 --output same/o a.hvt same/a.hvt
 holds 'each has its folder' test -f same/o/a.hvt/vm-1.png -a -f 'same/o/a.hvt (2)/vm-1.png'
+says 'a recording without a name' $USAGE '--record wants the name of a script' "$HV" test --record
+says 'a recording of two machines' $USAGE 'one IMAGE is enough' "$HV" test --record r.hvt a b
 says 'a run without a step' $USAGE '--resume x: RUN@STEP is wanted' "$HV" test --resume x
 says 'a run that is not there' $FAILED 'none/run.json' "$HV" test --resume none@1
 mkdir -p none && echo '{"script":3}' >none/run.json
@@ -719,7 +721,7 @@ holds 'what crashed is told' grep -q '^# crash-panic.hvt:6: .*it crashed otherwi
 says 'a page that cannot be written' $FAILED 'none/page.html' "$HV" test --html none/page.html triple.hvt
 
 says 'no command behind --' $USAGE 'behind -- a command is wanted' "$HV" run disk.img --
-says 'an option that a command has no use for' $USAGE '--name: a machine that runs one command' "$HV" run --name x disk.img -- ls
+says 'an option that a command has no use for' $USAGE '--name: this machine has its own' "$HV" run --name x disk.img -- ls
 says 'a limit that is no time' $USAGE '--limit x: a time is wanted' "$HV" run --limit x disk.img -- ls
 says 'a command in what is not there' 125 'none.img: No such file' "$HV" run none.img -- ls
 says 'a guest that lets nobody in' 124 'the limit of it all is over' \

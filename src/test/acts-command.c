@@ -47,6 +47,13 @@ struct answer {
     int status;
 };
 
+static bool test_begun(struct target *t, void *data, char **note)
+{
+    struct answer *answer = data;
+    (void)note;
+    return strstr(t->log->str + answer->from, answer->sign);
+}
+
 static bool test_answer(struct target *t, void *data, char **note)
 {
     struct answer *answer = data;
@@ -62,8 +69,9 @@ static bool test_answer(struct target *t, void *data, char **note)
     return true;
 }
 
-/* By a root shell on the serial port: the script has logged in there, or the guest starts one. The
- * quotes keep the echo of the line from looking like what it prints. */
+/* As long as the test may take: what a guest has to do can take its time. By a root shell on the
+ * serial port: the script has logged in there, or the guest starts one. The quotes keep the echo of
+ * the line from looking like what it prints. */
 bool act_guest(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     struct answer answer = { .from = t->log->len };
@@ -75,10 +83,12 @@ bool act_guest(struct run *run, struct target *t, const struct command *command,
     answer.sign = sign;
     if (!target_write(t, line, error))
         return false;
-    if (!run_wait(run, t, test_answer, &answer, (gint64)ACT_END_S * G_USEC_PER_SEC, error)) {
+    if (!run_wait(run, t, test_begun, &answer, (gint64)ACT_END_S * G_USEC_PER_SEC, error)) {
         g_prefix_error(error, "no shell on the serial port answers: ");
         return false;
     }
+    if (!run_wait(run, t, test_answer, &answer, run->whole.limit, error))
+        return false;
     t->log_seen = t->log->len;
     g_free(t->said);
     t->said = g_strndup(t->log->str + answer.start, answer.end - answer.start);

@@ -44,7 +44,9 @@ void patience_start(struct patience *patience, pid_t pid, gint64 limit)
 gint64 patience_busy(const struct patience *patience)
 {
     gint64 passed = g_get_monotonic_time() - patience->began;
-    return CLAMP(waited(patience->pid) - patience->waited, 0, passed);
+    /* Asked once: CLAMP names what it is given three times, and the process may end meanwhile. */
+    gint64 busy = waited(patience->pid) - patience->waited;
+    return CLAMP(busy, 0, passed);
 }
 
 gint64 patience_left(const struct patience *patience)

@@ -376,10 +376,10 @@ static void results_as_json(void)
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-static void *burn(void *end)
+static void *burn(void *data)
 {
-    while (g_get_monotonic_time() < *(const gint64 *)end)
-        ;
+    while (!g_atomic_int_get((gint *)data)) {
+    }
     return NULL;
 }
 
@@ -389,7 +389,7 @@ static void guest_time(void)
 {
     struct patience patience;
     cpu_set_t before, one;
-    gint64 end = g_get_monotonic_time() + 300000;
+    gint done = 0;
     g_assert_no_errno(sched_getaffinity(0, sizeof before, &before));
     int cpu = 0;
     while (!CPU_ISSET(cpu, &before))
@@ -397,7 +397,7 @@ static void guest_time(void)
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     g_assert_no_errno(sched_setaffinity(0, sizeof one, &one));
-    GThread *other = g_thread_new("other", burn, &end), *vcpu = g_thread_new("vcpu0", burn, &end);
+    GThread *other = g_thread_new("other", burn, &done), *vcpu = g_thread_new("vcpu0", burn, &done);
     patience_start(&patience, getpid(), 300000);
     g_assert_cmpint(patience_left(&patience), <=, 300000);
     g_usleep(200000);
@@ -405,6 +405,7 @@ static void guest_time(void)
     g_assert_cmpint(busy, >, 20000); /* half of it, when the host has nothing else to do */
     g_assert_cmpint(patience_left(&patience), >,
                     300000 - (g_get_monotonic_time() - patience.began));
+    g_atomic_int_set(&done, 1);
     g_thread_join(other);
     g_thread_join(vcpu);
     g_assert_no_errno(sched_setaffinity(0, sizeof before, &before));

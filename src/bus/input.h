@@ -9,6 +9,11 @@
 enum pointer_button { BUTTON_LEFT = 1, BUTTON_RIGHT = 2, BUTTON_MIDDLE = 4 };
 
 enum { POINTER_RANGE = 32767 };
+/* Where a pixel's middle is, 0..POINTER_RANGE over a picture of `size` pixels. */
+static inline int pointer_position(uint32_t pixel, uint32_t size)
+{
+    return (int)(((2 * (uint64_t)pixel + 1) * POINTER_RANGE) / (2 * (uint64_t)size));
+}
 
 enum lamp { LAMP_SCROLL = 1, LAMP_NUM = 2, LAMP_CAPS = 4 };
 

@@ -210,12 +210,6 @@ static bool two_numbers(const char *word, int *x, int *y, GError **error)
                    word ? word : "");
 }
 
-/* Where a pixel's middle is, 0..POINTER_RANGE over the picture. */
-static int position(int pixel, uint32_t size)
-{
-    return (int)(((2 * (int64_t)pixel + 1) * POINTER_RANGE) / (2 * (int64_t)size));
-}
-
 /* {"x":, "y":} of a place in the picture as a user writes it; NULL with an error. */
 static json_t *place(struct sender *s, const char *word, GError **error)
 {
@@ -228,7 +222,8 @@ static json_t *place(struct sender *s, const char *word, GError **error)
         hv_fail(error, HV_USAGE, "%d,%d: the picture has %u x %u pixels", x, y, width, height);
         return NULL;
     }
-    return json_pack("{s:i, s:i}", "x", position(x, width), "y", position(y, height));
+    return json_pack("{s:i, s:i}", "x", pointer_position((uint32_t)x, width), "y",
+                     pointer_position((uint32_t)y, height));
 }
 
 /* The pointer is at `at` (NULL: where it is) with a button pressed, or without. */

@@ -108,17 +108,11 @@ static bool find_place(struct run *run, struct target *t, const struct command *
     return true;
 }
 
-/* Where a pixel's middle is, 0..POINTER_RANGE over the picture. */
-static int position(uint32_t pixel, uint32_t size)
-{
-    return (int)(((2 * (uint64_t)pixel + 1) * POINTER_RANGE) / (2 * (uint64_t)size));
-}
-
 /* The pointer is there, with a button pressed or none. */
 static bool point_at(struct target *t, uint32_t x, uint32_t y, const char *button, GError **error)
 {
-    json_t *params = json_pack("{s:i, s:i, s:o}", "x", position(x, t->view.width), "y",
-                               position(y, t->view.height), "buttons",
+    json_t *params = json_pack("{s:i, s:i, s:o}", "x", pointer_position(x, t->view.width), "y",
+                               pointer_position(y, t->view.height), "buttons",
                                button ? json_pack("[s]", button) : json_array());
     return target_call(t, "send.pointer", params, error);
 }

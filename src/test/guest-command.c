@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 /* As hv test --kernel has them. */
@@ -34,8 +33,10 @@ struct guest_command {
     struct run run;
     struct target *target;
 
-    bool on_screen;     /* that is where the login is */
-    GString *sign;      /* a line that the shell writes before and behind the command's output */
+    bool on_screen; /* that is where the login is */
+    const char
+        *before;   /* the screen when the answer was typed: still the question; NULL: not there */
+    GString *sign; /* a line that the shell writes before and behind the command's output */
     size_t from, shown; /* of the log: where the sign is looked for; what has been printed */
     int status;
 };
@@ -130,6 +131,9 @@ static bool test_answered(struct target *t, void *data, char **note)
 {
     struct guest_command *c = data;
     (void)t, (void)note;
+    g_autofree char *now = g_strchomp(g_strdup(shown(c)));
+    if (!g_strcmp0(now, c->before))
+        return false;
     return ends_in(shown(c), "assword:") || ends_in(shown(c), "login:") || act_prompt(shown(c));
 }
 
@@ -137,11 +141,12 @@ static bool test_answered(struct target *t, void *data, char **note)
 static bool answer(struct guest_command *c, const char *text, GError **error)
 {
     g_autofree char *line = g_strconcat(text, "\n", NULL);
+    g_autofree char *before = c->on_screen ? g_strchomp(g_strdup(shown(c))) : NULL;
     c->from = c->target->log->len;
+    c->before = before;
     if (c->on_screen ? !act_type_text(&c->run, c->target, line, error)
                      : !target_write(c->target, line, error))
         return false;
-    run_pause(&c->run, G_USEC_PER_SEC); /* what is shown now may still be the question */
     return run_wait(&c->run, c->target, test_answered, c, (gint64)LOGIN_S * G_USEC_PER_SEC, error);
 }
 
@@ -257,17 +262,12 @@ static int run_command(struct guest_command *c)
     g_autofree char *name = g_strdup_printf(RUN_MACHINE, (int)getpid(), "command");
     g_autofree char *folder = g_get_current_dir();
     GError *error = NULL;
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    sigprocmask(SIG_BLOCK, &ends, NULL);
     c->target = target_new(&c->vm, name, folder, NULL);
     c->run = (struct run){
         .targets = g_ptr_array_new(),
         .now = result_new("command"),
         .began = g_get_monotonic_time(),
-        .stop = signalfd(-1, &ends, SFD_CLOEXEC),
+        .stop = run_signals(),
         .watch = CRASH_LINUX | CRASH_BOOT,
     };
     g_ptr_array_add(c->run.targets, c->target);

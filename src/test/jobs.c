@@ -8,11 +8,11 @@
 #include "test/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,15 +106,11 @@ static void tell_result(struct run *run, const struct result *result)
 static G_GNUC_NORETURN void do_job(const struct jobs *jobs, guint64 turn, const struct plan *plan,
                                    const char *folder, int out)
 {
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
     struct job_run job = {
         .run = { .finished = tell_result,
                  .pictures = jobs->pictures,
                  .seed = jobs->seed + (uint32_t)turn,
-                 .stop = signalfd(-1, &ends, SFD_CLOEXEC) },
+                 .stop = run_signals() },
         .out = out,
     };
     prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -160,7 +156,7 @@ static struct job *start(const struct jobs *jobs, guint64 number, GError **error
         jobs->repeat == 1 ? g_strdup("")
                           : g_strdup_printf(" #%" G_GUINT64_FORMAT, number / jobs->plans->len + 1);
     int ends[2];
-    if (pipe(ends) < 0) {
+    if (pipe2(ends, O_CLOEXEC) < 0) {
         hv_fail(error, HV_HOST, "no pipe for a test: %s", g_strerror(errno));
         return NULL;
     }
@@ -343,12 +339,7 @@ static bool run_all(struct jobs *jobs, GPtrArray *running, int signals, GError *
 bool jobs_run(struct jobs *jobs, GError **error)
 {
     g_autoptr(GPtrArray) running = g_ptr_array_new_with_free_func(job_free);
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    sigprocmask(SIG_BLOCK, &ends, NULL); /* for good: the machines are to be ended in order */
-    int signals = signalfd(-1, &ends, SFD_CLOEXEC);
+    int signals = run_signals();
     bool ok = !jobs->plans->len || run_all(jobs, running, signals, error);
     g_ptr_array_set_size(running, 0);
     if (signals >= 0)

@@ -75,11 +75,11 @@ struct sample {
 };
 
 /* Evenly chosen of the pixels that count; `contrast`: of those that differ from the one to their
- * right. How many there are is `found`; the first is the n-th of `samples`. */
+ * right. They go to `samples` from the n-th on; how many there are then. */
 static unsigned choose(const struct needle *needle, bool contrast, struct sample *samples,
                        unsigned n)
 {
-    for (gsize pass = 0, all = 0, step = 1; pass < 2; pass++) {
+    for (gsize pass = 0, step = 1; pass < 2; pass++) { /* the first one counts */
         gsize seen = 0;
         for (uint32_t y = 0; y < needle->height; y++)
             for (uint32_t x = 0; x + contrast < needle->width; x++) {
@@ -91,8 +91,7 @@ static unsigned choose(const struct needle *needle, bool contrast, struct sample
                     samples[n++] = (struct sample){ x, y, needle->pixels[at] };
                 seen++;
             }
-        all = seen;
-        step = MAX(all / MAX(SAMPLES - n, 1u), 1);
+        step = MAX(seen / MAX(SAMPLES - n, 1u), 1);
     }
     return n;
 }

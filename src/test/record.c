@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "keys/layout.h"
 #include "test/recorder.h"
+#include "test/run.h"
 #include "test/target.h"
 #include "test/vm-words.h"
 
@@ -15,7 +16,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -157,8 +157,12 @@ static void follow(struct record *r)
                                               { r->signals, POLLIN, 0 } };
         poll(fds, 3 + target_fds(r->target, fds + 3), -1);
         target_pump(r->target);
-        r->closed = fds[2].revents || (fds[1].revents && !hand_on(r, r->viewer, r->machine)) ||
-                    (fds[0].revents && !hand_on(r, r->machine, r->viewer));
+        if (fds[0].revents && !hand_on(r, r->machine, r->viewer)) {
+            close(r->machine); /* the machine ends: hv run follows */
+            r->machine = -1;
+        }
+        r->closed = fds[2].revents ||
+                    (fds[1].revents && !hand_on(r, r->viewer, r->machine) && r->machine >= 0);
     }
 }
 
@@ -216,14 +220,9 @@ static int run_session(struct record *r)
     g_autofree char *name = g_strdup_printf("test-%d-record", (int)getpid());
     g_autofree char *folder = g_get_current_dir();
     g_autoptr(key_map) map = map_of(&r->vm, &error);
-    sigset_t ends;
     if (!map)
         return cli_fail(error);
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    sigprocmask(SIG_BLOCK, &ends, NULL);
-    r->signals = signalfd(-1, &ends, SFD_CLOEXEC);
+    r->signals = run_signals();
     r->target = target_new(&r->vm, name, folder, NULL);
     r->before = g_strdup("");
     r->last = g_get_monotonic_time();

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 static const char file_name[] = "run.json";
@@ -39,7 +38,7 @@ char *resume_line(const char *folder, unsigned step)
 
 /* What resume_save wrote. */
 struct resume {
-    char *script;
+    char *folder, *script;
     GHashTable *values; /* char * to char * */
     uint32_t seed;
     unsigned step;
@@ -63,6 +62,7 @@ static bool load(struct resume *resume, const char *where, GError **error)
                            &seed) &&
               json_is_object(values);
     if (ok) {
+        resume->folder = g_steal_pointer(&folder);
         resume->script = g_strdup(script);
         resume->seed = (uint32_t)seed;
         resume->step = (unsigned)step;
@@ -108,20 +108,15 @@ static int run_again(const struct resume *resume)
     struct source *source = source_read(resume->script);
     struct script *script = script_parse(source, resume->values);
     int status = HV_FAILED;
-    sigset_t ends;
     for (guint i = 0; i < script->problems->len; i++)
         fprintf(stderr, "%s\n", (const char *)g_ptr_array_index(script->problems, i));
     if (!script->problems->len) {
-        sigemptyset(&ends);
-        sigaddset(&ends, SIGTERM);
-        sigaddset(&ends, SIGINT);
-        sigprocmask(SIG_BLOCK, &ends, NULL);
         struct run run = { .finished = tell,
                            .seed = resume->seed,
                            .halt = resume->step,
                            .halted = leave_to_user,
-                           .stop = signalfd(-1, &ends, SFD_CLOEXEC) };
-        g_autofree char *output = g_build_filename(g_get_tmp_dir(), "hv-test-resumed", NULL);
+                           .stop = run_signals() };
+        g_autofree char *output = g_build_filename(resume->folder, "resumed", NULL);
         status = run_script(&run, script, resume->script, output) ? HV_OK : HV_FAILED;
         run_finish(&run);
     }
@@ -136,6 +131,7 @@ int resume_test(const char *where)
     g_autoptr(GHashTable) values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     struct resume resume = { .values = values };
     int status = load(&resume, where, &error) ? run_again(&resume) : cli_fail(error);
+    g_free(resume.folder);
     g_free(resume.script);
     return status;
 }

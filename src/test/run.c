@@ -8,8 +8,19 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+int run_signals(void)
+{
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    sigprocmask(SIG_BLOCK, &ends, NULL);
+    return signalfd(-1, &ends, SFD_CLOEXEC);
+}
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
@@ -144,14 +155,6 @@ static bool has_crashed(struct run *run, GError **error)
     return false;
 }
 
-static pid_t vmm_of(struct target *t)
-{
-    json_t *info = t->control ? client_call(t->control, "info", NULL, NULL) : NULL;
-    pid_t pid = (pid_t)json_integer_value(json_object_get(info, "pid"));
-    json_decref(info);
-    return pid;
-}
-
 /* What the host was busy while it lasted counts neither for the step nor for the whole test. */
 static gint64 end_wait(struct run *run, const struct patience *patience)
 {
@@ -178,7 +181,7 @@ bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gi
     enum { QUIET_US = 5 * G_USEC_PER_SEC, SHORT_US = 2000, SHARE = 3, LONG_US = 300000 };
     gint64 quiet_since = g_get_monotonic_time();
     struct patience patience;
-    patience_start(&patience, vmm_of(t), within);
+    patience_start(&patience, target_vmm(t), within);
     take_news(run, 0);
     for (;;) {
         g_autofree char *note = NULL;

@@ -37,6 +37,10 @@ struct run {
 bool run_script(struct run *run, const struct script *script, const char *path, const char *output);
 void run_finish(struct run *run);
 
+/* SIGINT and SIGTERM are blocked from now on, in what is forked too: a descriptor that is readable
+ * when one has come, for `stop`. */
+int run_signals(void);
+
 /* --- for the verbs (acts.h) ------------------------------------------------------------- */
 
 /* A moment of the step. */

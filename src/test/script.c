@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-static void setting_free(void *data)
+void vm_setting_free(void *data)
 {
     struct vm_setting *setting = data;
     g_free(setting->value);
@@ -311,7 +311,7 @@ static void read_vm(struct parser *p, const struct command *command)
     const struct token *name = command_value(command, "WORD", 0);
     struct vm *vm = g_new0(struct vm, 1);
     vm->name = g_strdup(name ? name->text : "vm");
-    vm->settings = g_ptr_array_new_with_free_func(setting_free);
+    vm->settings = g_ptr_array_new_with_free_func(vm_setting_free);
     vm->place = command->place;
     for (guint i = 0; i < p->script->vms->len; i++)
         if (!strcmp(((struct vm *)g_ptr_array_index(p->script->vms, i))->name, vm->name))

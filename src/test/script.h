@@ -40,6 +40,9 @@ struct vm_setting {
     struct place place;
 };
 
+/* Of an array of them. */
+void vm_setting_free(void *setting);
+
 struct vm {
     char *name; /* "vm" when the script does not say */
     bool keep;

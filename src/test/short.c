@@ -16,6 +16,7 @@
 #include "test/patience.h"
 #include "test/target.h"
 #include "test/tokens.h"
+#include "test/vm-words.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,21 +101,6 @@ static bool unknown(const char *word, const char *name, GError **error)
                    near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
 }
 
-static void add_setting(struct short_run *run, const char *key, const char *value)
-{
-    struct vm_setting *setting = g_new0(struct vm_setting, 1);
-    setting->key = key;
-    setting->value = g_strdup(value);
-    g_ptr_array_add(run->vm.settings, setting);
-}
-
-static void setting_free(void *data)
-{
-    struct vm_setting *setting = data;
-    g_free(setting->value);
-    g_free(setting);
-}
-
 /* One option, and its value where that is the next word. */
 static bool take_option(struct short_run *run, char **argv, int *i, int end, GError **error)
 {
@@ -153,7 +139,7 @@ static bool take_option(struct short_run *run, char **argv, int *i, int end, GEr
         return false;
     if (strcmp(setting->name, "initrd") && strcmp(setting->name, "append") &&
         strcmp(setting->name, "memory"))
-        add_setting(run, setting->name, value);
+        vm_words_add(run->vm.settings, setting->name, value);
     return true;
 }
 
@@ -223,13 +209,13 @@ static bool prepare(struct short_run *run, GError **error)
         (run->channel = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) < 0)
         return hv_fail(error, HV_HOST, "%s: %s", fifo, g_strerror(errno));
     for (guint i = 0; i < run->config->initrds->len; i++)
-        add_setting(run, "initrd", g_ptr_array_index(run->config->initrds, i));
-    add_setting(run, "initrd", root);
-    add_setting(run, "memory", memory);
-    add_setting(run, "append", append);
-    add_setting(run, "serial2", fifo);
+        vm_words_add(run->vm.settings, "initrd", g_ptr_array_index(run->config->initrds, i));
+    vm_words_add(run->vm.settings, "initrd", root);
+    vm_words_add(run->vm.settings, "memory", memory);
+    vm_words_add(run->vm.settings, "append", append);
+    vm_words_add(run->vm.settings, "serial2", fifo);
     if (!run->config->net)
-        add_setting(run, "net", "none");
+        vm_words_add(run->vm.settings, "net", "none");
     g_autofree char *name = g_strdup_printf("test-%d", (int)getpid());
     run->target = target_new(&run->vm, name, here, NULL);
     return target_start(run->target, true, error);
@@ -320,14 +306,6 @@ struct verdict {
     char *why;
 };
 
-static pid_t vmm_of(struct target *target)
-{
-    json_t *info = target->control ? client_call(target->control, "info", NULL, NULL) : NULL;
-    pid_t pid = (pid_t)json_integer_value(json_object_get(info, "pid"));
-    json_decref(info);
-    return pid;
-}
-
 static struct verdict verdict_of(int status, char *why)
 {
     return (struct verdict){ status, why };
@@ -362,7 +340,7 @@ static struct verdict at_end(struct short_run *run)
 static struct verdict follow(struct short_run *run, gint64 limit)
 {
     struct patience whole, silence, rest;
-    pid_t vmm = vmm_of(run->target);
+    pid_t vmm = target_vmm(run->target);
     bool resting = false;
     patience_start(&whole, vmm, limit);
     patience_start(&silence, vmm, (gint64)SILENCE_S * G_USEC_PER_SEC);
@@ -481,7 +459,7 @@ static int run_short(struct short_run *run, gint64 limit)
 int short_test(int argc, char **argv)
 {
     g_autoptr(settings) config = config_new();
-    g_autoptr(GPtrArray) options = g_ptr_array_new_with_free_func(setting_free);
+    g_autoptr(GPtrArray) options = vm_words_new();
     struct short_run run = {
         .config = config,
         .output = "hv-test",

@@ -420,6 +420,14 @@ bool target_call(struct target *t, const char *method, json_t *params, GError **
     return result;
 }
 
+pid_t target_vmm(struct target *t)
+{
+    json_t *info = t->control ? client_call(t->control, "info", NULL, NULL) : NULL;
+    pid_t pid = (pid_t)json_integer_value(json_object_get(info, "pid"));
+    json_decref(info);
+    return pid;
+}
+
 char *target_cpus(struct target *t, bool *stuck)
 {
     json_t *result = t->control ? client_call(t->control, "cpus", NULL, NULL) : NULL, *cpu;

@@ -70,6 +70,8 @@ const char *target_screen(struct target *target);
 bool target_guess(struct target *target);
 /* The words on it, of struct word; NULL: it cannot be read. Until the next call of either. */
 const GArray *target_words(struct target *target);
+/* The process of hv-vmm; 0: there is none. */
+pid_t target_vmm(struct target *target);
 /* What its processors do, a line for each that runs or halted; NULL when they cannot be asked.
  * `stuck`: none of them will ever do anything again. To be freed. */
 char *target_cpus(struct target *target, bool *stuck);

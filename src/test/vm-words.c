@@ -6,19 +6,12 @@
 
 #include <string.h>
 
-static void setting_free(void *data)
-{
-    struct vm_setting *setting = data;
-    g_free(setting->value);
-    g_free(setting);
-}
-
 GPtrArray *vm_words_new(void)
 {
-    return g_ptr_array_new_with_free_func(setting_free);
+    return g_ptr_array_new_with_free_func(vm_setting_free);
 }
 
-static void add(GPtrArray *list, const char *key, const char *value)
+void vm_words_add(GPtrArray *list, const char *key, const char *value)
 {
     struct vm_setting *setting = g_new0(struct vm_setting, 1);
     setting->key = g_intern_string(key);
@@ -41,7 +34,7 @@ bool vm_words_take(GPtrArray *list, char **argv, int *i, int end, GError **error
     if (word[0] != '-') {
         if (has_image(list))
             return hv_fail(error, HV_USAGE, "one IMAGE is enough, \"%s\" is too much", word);
-        add(list, "image", word);
+        vm_words_add(list, "image", word);
         return true;
     }
     if (word[1] != '-')
@@ -59,6 +52,6 @@ bool vm_words_take(GPtrArray *list, char **argv, int *i, int end, GError **error
             return hv_fail(error, HV_USAGE, "--%s wants a value: %s", name, s->value);
         value = argv[++*i];
     }
-    add(list, s->name, value);
+    vm_words_add(list, s->name, value);
     return true;
 }

@@ -172,6 +172,9 @@ src/block/remote.c:g_mutex_lock its queue, between the device and the disk's thr
 src/block/faults.c:g_malloc0 when somebody sets the first fault
 src/block/faults.c:g_mutex_lock the owner's, to drain, to try again and to end
 src/block/uring.c:g_mutex_lock the owner's, to drain and to end
+src/block/volatile.c:g_malloc0 when it is opened
+src/block/volatile.c:g_malloc when it is opened
+src/block/volatile.c:g_mutex_lock its table, on threads of disks and tools
 src/block/worker.c:g_mutex_lock a disk's queue, between the device and the disk's threads
 src/block/zeroes.c:g_malloc0 when it is opened
 src/devices/ahci.c:g_malloc0 in init: the drives' buffers

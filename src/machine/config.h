@@ -21,6 +21,7 @@ struct drive {
     char *format;       /* of block/format.h; NULL: what the file looks like */
     char *options;      /* of its controller's class: OPTION=VALUE[,...]; NULL: none */
     char *zeroes;       /* detect-zeroes: off, on or unmap; NULL: off */
+    char *seed;         /* volatile: a number, of what a power cut loses; NULL: nothing */
     GPtrArray *backing; /* of char *: files that it may lie on, besides those in its folder */
     bool readonly;
     bool cd;

@@ -32,11 +32,6 @@ json_t *control_cpus(struct client *c, const json_t *params, GError **error)
     return list ? json_pack("{s:o}", "cpus", list) : NULL;
 }
 
-static void kill_machine(struct machine *machine)
-{
-    machine_power_off(machine, machine_state(machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
-}
-
 enum { ANY_STATE = ~0u };
 
 /* What "stop" does, and in which states that means anything. */
@@ -48,7 +43,7 @@ static const struct {
 } stops[] = {
     { "shutdown", machine_press_power, 1u << STATE_RUNNING,
       "its power button is heard only while it runs; --resume or --kill" },
-    { "kill", kill_machine, ANY_STATE, NULL },
+    { "kill", machine_pull_plug, ANY_STATE, NULL },
     { "reset", machine_reset, ANY_STATE & ~(1u << STATE_DISK_FULL),
       "what it writes would be lost; --resume when there is space, or --kill" },
     { "pause", machine_pause, 1u << STATE_RUNNING, "only a running machine can be paused" },

@@ -249,7 +249,7 @@ static gboolean act(void *data)
         machine_press_power(machine);
         break;
     case ACTION_POWER_OFF:
-        machine_power_off(machine, machine_state(machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
+        machine_pull_plug(machine);
         break;
     case ACTION_RESET:
         machine_reset(machine);

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "block/image.h"
+#include "block/volatile.h"
 #include "block/zeroes.h"
 
 #include <errno.h>
@@ -33,6 +34,13 @@ void drives_end(struct drives *drives)
     for (unsigned i = 0; i < drives->count; i++)
         if (drives->drive[i].image && drives->drive[i].image->gathers)
             disk_now(drives->drive[i].image, &flush);
+}
+
+void drives_cut(struct drives *drives)
+{
+    for (unsigned i = 0; i < drives->count; i++)
+        if (drives->drive[i].cache)
+            volatile_cut(drives->drive[i].cache);
 }
 
 void drives_retry(struct drives *drives)
@@ -171,7 +179,9 @@ bool drives_grow(struct machine_drive *drive, uint64_t size, bool more, GError *
     if (reason)
         return hv_fail(error, HV_FAILED, "%s cannot grow: %s", disk->name, explain(reason));
     device_lock(dev);
-    if (drive->image != disk)
+    if (drive->cache)
+        volatile_follow(drive->cache);
+    if (disk != (drive->cache ? drive->cache : drive->image))
         zeroes_follow(disk);
     if (dev->class->disk_resized)
         dev->class->disk_resized(dev, drive->index);

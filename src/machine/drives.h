@@ -13,7 +13,8 @@
 
 struct machine_drive {
     struct disk *disk;  /* NULL: a CD or floppy drive without one */
-    struct disk *image; /* what `format` opened: it, or the one that it looks for zeros for */
+    struct disk *image; /* what `format` opened: it, or the one that it lies on */
+    struct disk *cache; /* between them, for power cuts (block/volatile.h); NULL: none */
     enum drive_bus bus;
     bool is_cd;
     const struct format *format; /* of its image; NULL: none, or what is written vanishes */
@@ -38,6 +39,8 @@ void drives_on_trouble(struct drives *drives, void (*full)(void *, struct disk *
 void drives_drain(struct drives *drives);
 /* The same for good: disks that gather write down what they have. */
 void drives_end(struct drives *drives);
+/* The power is cut; on the machine's thread, before drives_close. */
+void drives_cut(struct drives *drives);
 void drives_retry(struct drives *drives);
 /* All disks' end, once nobody submits anything any more: images get what is still to be written. */
 void drives_close(struct drives *drives);

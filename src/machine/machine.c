@@ -414,6 +414,13 @@ void machine_power_off(struct machine *m, int status)
     machine_set_state(m, STATE_OFF, "");
 }
 
+void machine_pull_plug(struct machine *m)
+{
+    if (m->state != STATE_OFF)
+        drives_cut(m->files.drives);
+    machine_power_off(m, m->state == STATE_CRASHED ? HV_CRASHED : HV_OK);
+}
+
 struct drives *machine_drives(struct machine *m)
 {
     return m->files.drives;

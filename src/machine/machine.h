@@ -59,8 +59,11 @@ void machine_resume(struct machine *machine);
 void machine_reset(struct machine *machine);
 /* The power button; nothing happens when the guest does not listen. */
 void machine_press_power(struct machine *machine);
-/* The plug is pulled: what is in flight to the disks is finished and synced. `status` is hv's. */
+/* It ends: what is in flight to the disks is finished and synced. `status` is hv's. */
 void machine_power_off(struct machine *machine, int status);
+/* The same because somebody wants it, whatever the guest does: a disk that is volatile
+ * (block/volatile.h) loses what it may. */
+void machine_pull_plug(struct machine *machine);
 
 enum display_state machine_state(const struct machine *machine);
 const char *machine_why(const struct machine *machine); /* why it is not running; "" */

@@ -12,6 +12,7 @@
 #include "block/chain.h"
 #include "block/format.h"
 #include "block/overlay.h"
+#include "block/volatile.h"
 #include "block/zeroes.h"
 #include "boot/direct.h"
 #include "bus/host-socket.h"
@@ -178,7 +179,11 @@ static bool open_drives(struct drives *to, const struct files *files, bool throw
         if (!(drive->disk = open_disk(files, item, throwaway, &drive->format, error)))
             return false;
         const char *zeroes = json_string_value(json_object_get(item, "detect-zeroes"));
+        const char *seed = json_string_value(json_object_get(item, "volatile"));
         drive->image = drive->disk;
+        if (seed && !drive->disk->readonly)
+            drive->disk = drive->cache =
+                volatile_open(drive->disk, (uint32_t)g_ascii_strtoull(seed, NULL, 10));
         if (zeroes && strcmp(zeroes, "off") && !drive->disk->readonly)
             drive->disk = zeroes_open(drive->disk, !strcmp(zeroes, "unmap"));
     }
@@ -302,8 +307,7 @@ static gboolean signalled(int fd, GIOCondition condition, void *data)
     if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
         return G_SOURCE_CONTINUE;
     if (vmm->told_to_stop || machine_state(vmm->machine) != STATE_RUNNING)
-        machine_power_off(vmm->machine,
-                          machine_state(vmm->machine) == STATE_CRASHED ? HV_CRASHED : HV_OK);
+        machine_pull_plug(vmm->machine);
     else
         machine_press_power(vmm->machine);
     vmm->told_to_stop = true;

@@ -87,6 +87,10 @@ static void drives(void)
     const struct drive *z = g_ptr_array_index(config->disks, 3);
     g_assert_cmpstr(z->zeroes, ==, "unmap");
     g_assert_null(e->zeroes);
+    g_assert_true(set(config, "disk", "v,volatile=4294967295"));
+    const struct drive *v = g_ptr_array_index(config->disks, 4);
+    g_assert_cmpstr(v->seed, ==, "4294967295");
+    g_assert_null(z->seed);
     g_assert_true(set(config, "floppy", "e.img,readonly"));
     const struct drive *f = g_ptr_array_index(config->floppies, 0);
     g_assert_cmpstr(f->bus, ==, "floppy");
@@ -131,6 +135,11 @@ static void wrong_values(void)
         { "disk", "a,readonly=yes", "--disk: readonly takes no value" },
         { "disk", "a,detect-zeroes=yes", "\"off\", \"on\" or \"unmap\" is wanted" },
         { "disk", "a,detect-zeroes", "\"off\", \"on\" or \"unmap\" is wanted" },
+        { "disk", "a,volatile=foo", "volatile=foo: a number from 0 to 4294967295 is wanted" },
+        { "disk", "a,volatile=4294967296", "a number from 0 to" },
+        { "disk", "a,volatile=-1", "a number from 0 to" },
+        { "disk", "a,volatile", "a number from 0 to" },
+        { "cdrom", "a,volatile=1", "--cdrom: unknown key" },
         { "cdrom", "a,detect-zeroes=on", "--cdrom: unknown key" },
         { "disk", "a,bus=ide", "bus=ide: \"ahci\", \"virtio\" or \"nvme\" is what there is" },
         { "disk", "a,bus=floppy", "there is --floppy FILE" },

@@ -101,9 +101,9 @@ void machine_press_power(struct machine *machine)
     fake.presses++;
 }
 
-void machine_power_off(struct machine *machine, int status)
+void machine_pull_plug(struct machine *machine)
 {
-    (void)machine, (void)status;
+    (void)machine;
     set_state(STATE_OFF);
 }
 

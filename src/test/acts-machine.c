@@ -51,10 +51,14 @@ bool act_reboot(struct run *run, struct target *t, const struct command *command
 
 bool act_power_cut(struct run *run, struct target *t, const struct command *command, GError **error)
 {
-    (void)run, (void)command;
+    (void)command;
     if (!t->pid)
         return hv_fail(error, HV_WRONG_STATE, "the machine does not run");
     target_kill(t);
+    const char *lost = t->cuts ? strstr(t->messages->str, "power cut: ") : NULL;
+    if (lost)
+        run_note(run, "%.*s: --seed %u does the same again", (int)strcspn(lost, "\n"), lost,
+                 run->seed);
     return true;
 }
 

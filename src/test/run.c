@@ -483,6 +483,17 @@ void run_end_helpers(struct run *run)
     g_array_set_size(run->helpers, 0);
 }
 
+static bool cuts_power(const GPtrArray *block)
+{
+    bool found = false;
+    for (guint i = 0; !found && i < block->len; i++) {
+        const struct command *command = g_ptr_array_index(block, i);
+        found =
+            command->verb->id == VERB_POWER_CUT || (command->block && cuts_power(command->block));
+    }
+    return found;
+}
+
 bool run_script(struct run *run, const struct script *script, const char *path, const char *output)
 {
     const gint64 limit = (gint64)3600 * G_USEC_PER_SEC;
@@ -501,7 +512,10 @@ bool run_script(struct run *run, const struct script *script, const char *path, 
     for (guint i = 0; i < script->vms->len; i++) {
         const struct vm *vm = g_ptr_array_index(script->vms, i);
         g_autofree char *name = g_strdup_printf(RUN_MACHINE, (int)getpid(), vm->name);
-        g_ptr_array_add(run->targets, target_new(vm, name, folder, network));
+        struct target *target = target_new(vm, name, folder, network);
+        target->cuts = cuts_power(script->commands);
+        target->seed = run->seed;
+        g_ptr_array_add(run->targets, target);
     }
     bool ok = do_steps(run);
     g_ptr_array_set_size(run->targets, 0);

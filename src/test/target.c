@@ -2,6 +2,7 @@
 #include "test/target.h"
 
 #include "base/error.h"
+#include "block/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -150,10 +151,26 @@ static bool is_set(const struct vm *vm, const char *key)
     return false;
 }
 
+/* Has it a write cache that a power cut loses? CDs, floppies and kernels are found out by hv run.
+ */
+static bool is_disk_image(const struct target *t, const char *file)
+{
+    g_autofree char *path = g_canonicalize_filename(file, t->folder);
+    struct image_info info;
+    int fd = strchr(file, ',') ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ok = fd >= 0 && g_file_test(path, G_FILE_TEST_IS_REGULAR) &&
+              image_probe(fd, path, &info, NULL) &&
+              (info.kind == IMAGE_BLANK || info.kind == IMAGE_DISK);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 static GPtrArray *command_line(struct target *t, bool throwaway)
 {
     GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
     const char *image = NULL;
+    bool with_image = false; /* among the disks, the first of them */
     g_ptr_array_add(argv, g_file_read_link("/proc/self/exe", NULL));
     g_ptr_array_add(argv, g_strdup("run"));
     g_ptr_array_add(argv, g_strdup("--headless"));
@@ -161,12 +178,23 @@ static GPtrArray *command_line(struct target *t, bool throwaway)
     g_ptr_array_add(argv, g_strdup("--serial=stdio"));
     if (throwaway)
         g_ptr_array_add(argv, g_strdup("--throwaway"));
+    g_autofree char *option =
+        t->cuts && !throwaway ? g_strdup_printf(",volatile=%u", t->seed) : NULL;
+    for (guint i = 0; option && i < t->vm->settings->len; i++) {
+        const struct vm_setting *s = g_ptr_array_index(t->vm->settings, i);
+        if (!strcmp(s->key, "image") && is_disk_image(t, s->value)) {
+            g_ptr_array_add(argv, g_strdup_printf("--disk=%s%s", s->value, option));
+            with_image = true;
+        }
+    }
     if (t->network && !is_set(t->vm, "net"))
         g_ptr_array_add(argv, g_strdup_printf("--net=socket=%s", t->network));
     for (guint i = 0; i < t->vm->settings->len; i++) {
         const struct vm_setting *s = g_ptr_array_index(t->vm->settings, i);
         if (!strcmp(s->key, "image"))
-            image = s->value;
+            image = with_image ? NULL : s->value;
+        else if (option && !strcmp(s->key, "disk") && !strstr(s->value, ",volatile="))
+            g_ptr_array_add(argv, g_strdup_printf("--disk=%s%s", s->value, option));
         else
             g_ptr_array_add(argv, s->value ? g_strdup_printf("--%s=%s", s->key, s->value)
                                            : g_strdup_printf("--%s", s->key));
@@ -276,6 +304,7 @@ bool target_start(struct target *t, bool throwaway, GError **error)
     fcntl(t->input, F_SETFL, O_NONBLOCK);
     fcntl(t->output, F_SETFL, O_NONBLOCK);
     fcntl(t->errors, F_SETFL, O_NONBLOCK);
+    t->seed++;
     t->screen_old = true;
     t->changed_at = g_get_monotonic_time();
     return connect_to(t, error) || explain_end(t, error);

@@ -44,6 +44,8 @@ struct target {
     size_t log_noted;  /* what is before this is among the moments */
     bool expected_end; /* it may end now */
     int status;        /* of hv, after its end */
+    bool cuts;         /* a power cut is to lose what the guest did not flush */
+    uint32_t seed;     /* what of it; 1 more for each start */
 };
 
 struct target *target_new(const struct vm *vm, const char *name, const char *folder,

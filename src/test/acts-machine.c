@@ -57,7 +57,7 @@ bool act_power_cut(struct run *run, struct target *t, const struct command *comm
     target_kill(t);
     const char *lost = t->cuts ? strstr(t->messages->str, "power cut: ") : NULL;
     if (lost)
-        run_note(run, "%.*s: --seed %u does the same again", (int)strcspn(lost, "\n"), lost,
+        run_note(run, "%.*s: --seed %u has the same chance", (int)strcspn(lost, "\n"), lost,
                  run->seed);
     return true;
 }

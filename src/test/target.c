@@ -239,7 +239,7 @@ static bool check_sums(const struct target *t, GError **error)
     return true;
 }
 
-/* Why there is no machine, when hv has ended, or ends now. */
+/* There is no machine, when hv has ended, or ends now: the guest was faster than we, or why. */
 static bool explain_end(struct target *t, GError **error)
 {
     enum { ENDS_US = 2000000, STEP_US = 5000 };
@@ -248,9 +248,9 @@ static bool explain_end(struct target *t, GError **error)
     if (t->pid)
         return false;
     g_clear_error(error);
-    return hv_fail(error, t->status ? t->status : HV_FAILED, "%s: %s",
-                   t->status == HV_CRASHED ? "the guest crashed" : "hv run ended",
-                   g_strstrip(t->messages->str));
+    return !t->status || hv_fail(error, t->status, "%s: %s",
+                                 t->status == HV_CRASHED ? "the guest crashed" : "hv run ended",
+                                 g_strstrip(t->messages->str));
 }
 
 /* Waits for the machine's sockets: they come a few milliseconds after hv's start. */

@@ -157,6 +157,11 @@ static unsigned take_prefixes(struct parser *p, const struct line *line, struct 
     }
 }
 
+static bool takes_prefixes(const struct test_verb *verb)
+{
+    return verb->id == VERB_STEP || (verb->places & IN_BODY && verb->id != VERB_INCLUDE);
+}
+
 /* bug=ID at the end of a soft command. */
 static void take_bug(struct command *command)
 {
@@ -217,8 +222,12 @@ static struct command *read_command(struct parser *p, const struct line *line, u
     take_bug(command);
     const struct token *first = g_ptr_array_index(words, MIN(from, words->len - 1));
     const struct test_verb *verb = from < words->len ? find_verb(words, from, &length) : NULL;
-    if (!verb || !(verb->places & places)) {
-        if (verb)
+    bool alone = verb && from && !takes_prefixes(verb);
+    if (!verb || alone || !(verb->places & places)) {
+        if (alone)
+            problem_at(p, line, first->column,
+                       "that verb stands alone: a step may have a machine, on NAME step");
+        else if (verb)
             problem_at(p, line, first->column, "that verb cannot stand here");
         else
             unknown(p, line, first, places);

@@ -210,6 +210,8 @@ static void wrong_scripts(void)
         { "vm\nstep \"x\"\n\tpause\n", ":3:1: a tab: lines are indented by two spaces a level" },
         { "vm\nstep \"x\"\n  vm\n", ":3:3: that verb cannot stand here" },
         { "vm a\nvm a\n", ":2:1: there is a machine \"a\" already: vm NAME" },
+        { "vm a\non a include b.hvt\n",
+          ":2:6: that verb stands alone: a step may have a machine, on NAME step" },
         { "vm\nnet loss 101%\n", ":2:10: \"101%\": a percentage, such as 5% is wanted" },
         { "vm\ndisk eror 5\n", ":2:6: \"eror\": did you mean \"error\"?" },
         { "vm\ndisk 1 error 5 to\n", ":2:18: behind \"disk\", a number is wanted" },

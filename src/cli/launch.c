@@ -236,10 +236,10 @@ static bool open_drive(struct launch *launch, const struct drive *drive, GError 
     json_t *item = describe_chain(launch, chain, error);
     if (!item)
         return false;
-    json_object_update_new(item, json_pack("{s:s, s:b, s:b, s:s*, s:s*, s:s*}", "bus", drive->bus,
-                                           "readonly", (int)drive->readonly, "cd", (int)drive->cd,
-                                           "options", drive->options, "detect-zeroes",
-                                           drive->zeroes, "volatile", drive->seed));
+    json_object_update_new(item,
+                           json_pack("{s:s, s:b, s:b, s:s*, s:s*}", "bus", drive->bus, "readonly",
+                                     (int)drive->readonly, "cd", (int)drive->cd, "options",
+                                     drive->options, "detect-zeroes", drive->zeroes));
     json_array_append_new(launch->disks, item);
     return true;
 }

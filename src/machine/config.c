@@ -20,7 +20,7 @@ const struct setting config_settings[] = {
     { "cpu", 0, SETTING_STRING, AT(cpu), "host[,-FEATURE]...", "what the guest sees of the CPU" },
     { "disk", 0, SETTING_DRIVE, AT(disks),
       "FILE[,bus=ahci|virtio|nvme][,format=NAME][,backing=FILE][,detect-zeroes=on|unmap][,readonly]"
-      "[,volatile=SEED][,OPTION=VALUE]...",
+      "[,OPTION=VALUE]...",
       "another hard disk (repeatable; hv devices lists options of virtio-blk and nvme)" },
     { "cdrom", 0, SETTING_DRIVE, AT(cdroms), "FILE", "a CD or DVD (repeatable)" },
     { "floppy", 0, SETTING_DRIVE, AT(floppies), "FILE[,format=raw][,readonly]|none",
@@ -54,6 +54,9 @@ const struct setting config_settings[] = {
       "the guest's keyboard layout, by which text is typed: de, fr, de(nodeadkeys) (us)" },
     { "name", 0, SETTING_STRING, AT(name), "NAME", "the machine's name (from the image's)" },
     { "throwaway", 0, SETTING_BOOL, AT(throwaway), NULL, "writes to the disks vanish at the end" },
+    { "volatile", 0, SETTING_UINT, AT(volatile_seed), "SEED",
+      "a pulled plug loses what the guest did not flush to its disks; the number says what", 1,
+      UINT32_MAX },
     { "trust-backing", 0, SETTING_BOOL, AT(trust_backing), NULL,
       "disk images may lie on any file that they name" },
     { "hpet", 0, SETTING_BOOL, AT(hpet), NULL, "give the machine an HPET" },
@@ -72,7 +75,6 @@ static void drive_free(void *data)
     g_free(drive->format);
     g_free(drive->options);
     g_free(drive->zeroes);
-    g_free(drive->seed);
     g_ptr_array_unref(drive->backing);
     g_free(drive);
 }
@@ -177,8 +179,8 @@ static bool is_floppy(const struct drive *drive)
 
 static bool drive_option(const char *option, struct drive *drive, const char *word, GError **error)
 {
-    static const char *const known[] = { "backing",  "bus", "detect-zeroes", "format", "readonly",
-                                         "volatile", NULL };
+    static const char *const known[] = { "backing", "bus",      "detect-zeroes",
+                                         "format",  "readonly", NULL };
     const char *equals = strchr(word, '=');
     g_autofree char *key = equals ? g_strndup(word, (gsize)(equals - word)) : g_strdup(word);
     if (!strcmp(key, "readonly")) {
@@ -218,14 +220,6 @@ static bool drive_option(const char *option, struct drive *drive, const char *wo
                            option, word);
         g_free(drive->zeroes);
         drive->zeroes = g_strdup(equals + 1);
-        return true;
-    }
-    if (!strcmp(key, "volatile") && !drive->cd && !is_floppy(drive)) {
-        if (!equals || !g_ascii_string_to_unsigned(equals + 1, 10, 0, UINT32_MAX, NULL, NULL))
-            return hv_fail(error, HV_USAGE, "--%s: %s: a number from 0 to %u is wanted", option,
-                           word, UINT32_MAX);
-        g_free(drive->seed);
-        drive->seed = g_strdup(equals + 1);
         return true;
     }
     if (!strcmp(key, "backing")) {
@@ -306,11 +300,11 @@ static json_t *drives_to_json(const GPtrArray *drives)
     for (guint i = 0; i < drives->len; i++) {
         const struct drive *d = g_ptr_array_index(drives, i);
         json_t *backing = d->backing->len ? list_to_json(d->backing) : NULL;
-        json_array_append_new(
-            array, json_pack("{s:o, s:s*, s:s*, s:o*, s:b, s:o*, s:s*, s:s*}", "file",
-                             string_to_json(d->file), "bus", d->bus, "format", d->format, "options",
-                             string_to_json(d->options), "readonly", d->readonly, "backing",
-                             backing, "detect-zeroes", d->zeroes, "volatile", d->seed));
+        json_array_append_new(array, json_pack("{s:o, s:s*, s:s*, s:o*, s:b, s:o*, s:s*}", "file",
+                                               string_to_json(d->file), "bus", d->bus, "format",
+                                               d->format, "options", string_to_json(d->options),
+                                               "readonly", d->readonly, "backing", backing,
+                                               "detect-zeroes", d->zeroes));
     }
     return array;
 }
@@ -327,7 +321,8 @@ json_t *config_to_json(const struct config *config)
             break;
         case SETTING_SIZE:
         case SETTING_UINT:
-            value = json_integer((json_int_t) * (const uint64_t *)at);
+            if (*(const uint64_t *)at) /* else it is not set */
+                value = json_integer((json_int_t) * (const uint64_t *)at);
             break;
         case SETTING_BOOL:
             value = json_boolean(*(const bool *)at);
@@ -351,19 +346,17 @@ static bool drives_from_json(GPtrArray *drives, const json_t *array, bool cd)
     json_t *item;
     json_array_foreach(array, i, item)
     {
-        const char *file = NULL, *bus = NULL, *format = NULL, *options = NULL, *zeroes = NULL,
-                   *seed = NULL;
+        const char *file = NULL, *bus = NULL, *format = NULL, *options = NULL, *zeroes = NULL;
         int readonly = 0;
-        if (json_unpack(item, "{s:s, s?s, s?s, s?s, s:b, s?s, s?s}", "file", &file, "bus", &bus,
+        if (json_unpack(item, "{s:s, s?s, s?s, s?s, s:b, s?s}", "file", &file, "bus", &bus,
                         "format", &format, "options", &options, "readonly", &readonly,
-                        "detect-zeroes", &zeroes, "volatile", &seed))
+                        "detect-zeroes", &zeroes))
             return false;
         struct drive *drive = drive_new(file, cd);
         drive->bus = g_strdup(bus);
         drive->format = g_strdup(format);
         drive->options = g_strdup(options);
         drive->zeroes = g_strdup(zeroes);
-        drive->seed = g_strdup(seed);
         drive->readonly = readonly;
         g_ptr_array_add(drives, drive);
     }

@@ -21,7 +21,6 @@ struct drive {
     char *format;       /* of block/format.h; NULL: what the file looks like */
     char *options;      /* of its controller's class: OPTION=VALUE[,...]; NULL: none */
     char *zeroes;       /* detect-zeroes: off, on or unmap; NULL: off */
-    char *seed;         /* volatile: a number, of what a power cut loses; NULL: nothing */
     GPtrArray *backing; /* of char *: files that it may lie on, besides those in its folder */
     bool readonly;
     bool cd;
@@ -44,15 +43,16 @@ struct config {
     char *append;
     bool multiboot;
     bool headless, throwaway, trust_backing, hpet;
-    char *net;          /* what the network card leads to: machine/nic.h */
-    GPtrArray *publish; /* char *: published ports, [ADDRESS:]HOST:GUEST[/udp] */
-    char *serial;       /* stdio, pty, none or a file */
-    char *serial2;      /* a file or none; NULL: none */
-    char *console;      /* what leads there: "serial" or "virtio" */
-    GPtrArray *devices; /* char *: CLASS[,option=value]... */
-    uint64_t cid;       /* of virtio-vsock; 0: from the name */
-    char *layout;       /* of the guest's keyboard, for text; NULL: us */
-    char *trace;        /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */
+    uint64_t volatile_seed; /* of what a power cut loses; 0: it loses nothing */
+    char *net;              /* what the network card leads to: machine/nic.h */
+    GPtrArray *publish;     /* char *: published ports, [ADDRESS:]HOST:GUEST[/udp] */
+    char *serial;           /* stdio, pty, none or a file */
+    char *serial2;          /* a file or none; NULL: none */
+    char *console;          /* what leads there: "serial" or "virtio" */
+    GPtrArray *devices;     /* char *: CLASS[,option=value]... */
+    uint64_t cid;           /* of virtio-vsock; 0: from the name */
+    char *layout;           /* of the guest's keyboard, for text; NULL: us */
+    char *trace;            /* what to trace: exits,ports,mmio,CLASS...; NULL: nothing */
 };
 
 enum setting_kind {

@@ -157,7 +157,7 @@ static struct disk *open_disk(const struct files *files, const json_t *item, boo
     return overlay_open(disk, error);
 }
 
-static bool open_drives(struct drives *to, const struct files *files, bool throwaway,
+static bool open_drives(struct drives *to, const struct files *files, const struct config *config,
                         GError **error)
 {
     size_t i;
@@ -176,14 +176,13 @@ static bool open_drives(struct drives *to, const struct files *files, bool throw
         drive->options = json_string_value(json_object_get(item, "options"));
         if (!json_object_get(item, "fd"))
             continue; /* a CD or floppy drive without one */
-        if (!(drive->disk = open_disk(files, item, throwaway, &drive->format, error)))
+        if (!(drive->disk = open_disk(files, item, config->throwaway, &drive->format, error)))
             return false;
         const char *zeroes = json_string_value(json_object_get(item, "detect-zeroes"));
-        const char *seed = json_string_value(json_object_get(item, "volatile"));
         drive->image = drive->disk;
-        if (seed && !drive->disk->readonly)
+        if (config->volatile_seed && number != DRIVE_FLOPPY && !drive->disk->readonly)
             drive->disk = drive->cache =
-                volatile_open(drive->disk, (uint32_t)g_ascii_strtoull(seed, NULL, 10));
+                volatile_open(drive->disk, (uint32_t)config->volatile_seed);
         if (zeroes && strcmp(zeroes, "off") && !drive->disk->readonly)
             drive->disk = zeroes_open(drive->disk, !strcmp(zeroes, "unmap"));
     }
@@ -392,7 +391,7 @@ static bool start(struct vmm *vmm, int socket, GError **error)
         .capture = file_named(&files, "pcap"),
     };
     take_vhosts(&parts, &files);
-    if (!open_drives(parts.drives, &files, config->throwaway, error))
+    if (!open_drives(parts.drives, &files, config, error))
         return false;
     vmm->machine = machine_new(config, &parts, error);
     if (!vmm->machine)

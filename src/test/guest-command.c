@@ -33,10 +33,9 @@ struct guest_command {
     struct run run;
     struct target *target;
 
-    bool on_screen; /* that is where the login is */
-    const char
-        *before;   /* the screen when the answer was typed: still the question; NULL: not there */
-    GString *sign; /* a line that the shell writes before and behind the command's output */
+    bool on_screen;     /* that is where the login is */
+    const char *before; /* the screen when it was typed there: still the question */
+    GString *sign;      /* a line that the shell writes before and behind the command's output */
     size_t from, shown; /* of the log: where the sign is looked for; what has been printed */
     int status;
 };

@@ -2,7 +2,6 @@
 #include "test/target.h"
 
 #include "base/error.h"
-#include "block/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -151,26 +150,10 @@ static bool is_set(const struct vm *vm, const char *key)
     return false;
 }
 
-/* Has it a write cache that a power cut loses? CDs, floppies and kernels are found out by hv run.
- */
-static bool is_disk_image(const struct target *t, const char *file)
-{
-    g_autofree char *path = g_canonicalize_filename(file, t->folder);
-    struct image_info info;
-    int fd = strchr(file, ',') ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool ok = fd >= 0 && g_file_test(path, G_FILE_TEST_IS_REGULAR) &&
-              image_probe(fd, path, &info, NULL) &&
-              (info.kind == IMAGE_BLANK || info.kind == IMAGE_DISK);
-    if (fd >= 0)
-        close(fd);
-    return ok;
-}
-
 static GPtrArray *command_line(struct target *t, bool throwaway)
 {
     GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
     const char *image = NULL;
-    bool with_image = false; /* among the disks, the first of them */
     g_ptr_array_add(argv, g_file_read_link("/proc/self/exe", NULL));
     g_ptr_array_add(argv, g_strdup("run"));
     g_ptr_array_add(argv, g_strdup("--headless"));
@@ -178,23 +161,14 @@ static GPtrArray *command_line(struct target *t, bool throwaway)
     g_ptr_array_add(argv, g_strdup("--serial=stdio"));
     if (throwaway)
         g_ptr_array_add(argv, g_strdup("--throwaway"));
-    g_autofree char *option =
-        t->cuts && !throwaway ? g_strdup_printf(",volatile=%u", t->seed) : NULL;
-    for (guint i = 0; option && i < t->vm->settings->len; i++) {
-        const struct vm_setting *s = g_ptr_array_index(t->vm->settings, i);
-        if (!strcmp(s->key, "image") && is_disk_image(t, s->value)) {
-            g_ptr_array_add(argv, g_strdup_printf("--disk=%s%s", s->value, option));
-            with_image = true;
-        }
-    }
+    else if (t->cuts && !is_set(t->vm, "volatile")) /* from 1 on */
+        g_ptr_array_add(argv, g_strdup_printf("--volatile=%u", MAX(t->seed, 1)));
     if (t->network && !is_set(t->vm, "net"))
         g_ptr_array_add(argv, g_strdup_printf("--net=socket=%s", t->network));
     for (guint i = 0; i < t->vm->settings->len; i++) {
         const struct vm_setting *s = g_ptr_array_index(t->vm->settings, i);
         if (!strcmp(s->key, "image"))
-            image = with_image ? NULL : s->value;
-        else if (option && !strcmp(s->key, "disk") && !strstr(s->value, ",volatile="))
-            g_ptr_array_add(argv, g_strdup_printf("--disk=%s%s", s->value, option));
+            image = s->value;
         else
             g_ptr_array_add(argv, s->value ? g_strdup_printf("--%s=%s", s->key, s->value)
                                            : g_strdup_printf("--%s", s->key));

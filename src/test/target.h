@@ -45,7 +45,7 @@ struct target {
     bool expected_end; /* it may end now */
     int status;        /* of hv, after its end */
     bool cuts;         /* a power cut is to lose what the guest did not flush */
-    uint32_t seed;     /* what of it; 1 more for each start */
+    uint32_t seed;     /* of what it loses; 1 more for each start */
 };
 
 struct target *target_new(const struct vm *vm, const char *name, const char *folder,

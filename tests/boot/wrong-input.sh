@@ -196,8 +196,10 @@ says 'an option of a disk on AHCI' $USAGE 'a disk on AHCI has no option "packed=
     "$HV" run "${idle[@]}" --disk disk.img,bus=ahci,packed=on
 says 'zeros that are looked for otherwise' $USAGE '"off", "on" or "unmap" is wanted' \
     "$HV" run "${idle[@]}" --disk disk.img,detect-zeroes=yes
-says 'a seed that is no number' $USAGE 'volatile=foo: a number from 0 to 4294967295 is wanted' \
-    "$HV" run "${idle[@]}" --disk disk.img,volatile=foo
+says 'a seed that is no number' $USAGE '--volatile foo: a number is wanted' \
+    "$HV" run "${idle[@]}" --volatile foo disk.img
+says 'a seed of 0' $USAGE '--volatile 0: from 1 to 4294967295' \
+    "$HV" run "${idle[@]}" --volatile 0 disk.img
 says 'two images' $USAGE 'one IMAGE is enough, "b.img" is too much; --disk' "$HV" run disk.img b.img
 says 'unknown device' $USAGE 'debug-exti.*did you mean.*debug-exit' "$HV" run "${idle[@]}" --device debug-exti
 says 'a floppy of an odd size' $USAGE '--floppy disk.img: 1048576 bytes: floppies have 160' \

@@ -16,7 +16,7 @@ bench=$(dirname "$(readlink -f "$0")")
 
 # What the guest is, for hv as lines of a vm and for QEMU as options; what it shows and what is typed.
 login_guest() {
-    first='bench login:' user=root prompt=root@ command=id answer='uid=0(root)' extra=
+    first='bench login:' user=root prompt=root@ command=id answer='uid=0 gid=0' extra=
     cpu=host,-arch-capabilities
     [ -z "${HV_LAB:-}" ] || cpu=host,-xsave extra='  cpu host,-xsave'
     case $GUEST in

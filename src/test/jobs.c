@@ -33,19 +33,18 @@ static guint64 memory_of(const struct vm *vm)
     return config->memory;
 }
 
-struct plan *plan_new(const struct source *source, struct script *script, GHashTable *values,
+struct plan *plan_new(const struct source *source, const struct script *script, GHashTable *values,
                       const char *combination)
 {
     struct plan *plan = g_new0(struct plan, 1);
     g_autofree char *file = g_path_get_basename(source->path);
-    plan->script = script;
-    plan->path = g_strdup(source->path);
-    plan->values = json_object();
+    plan->source = source;
+    plan->values = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     GHashTableIter all;
     gpointer key, value;
     g_hash_table_iter_init(&all, values);
     while (g_hash_table_iter_next(&all, &key, &value))
-        json_object_set_new(plan->values, key, json_string(value));
+        g_hash_table_insert(plan->values, g_strdup(key), g_strdup(value));
     plan->title = g_strconcat(script->title, combination, NULL);
     plan->label = g_strconcat(file, combination, NULL);
     g_strdelimit(plan->label, "/", '_');
@@ -57,9 +56,7 @@ struct plan *plan_new(const struct source *source, struct script *script, GHashT
 void plan_free(void *data)
 {
     struct plan *plan = data;
-    script_free(plan->script);
-    json_decref(plan->values);
-    g_free(plan->path);
+    g_hash_table_unref(plan->values);
     g_free(plan->title);
     g_free(plan->label);
     g_free(plan);
@@ -115,7 +112,7 @@ static G_GNUC_NORETURN void do_job(const struct jobs *jobs, guint64 turn, const 
     };
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_IGN); /* without anybody to tell, its machines still end in order */
-    if (!run_script(&job.run, plan->script, plan->path, folder))
+    if (!run_source(&job.run, plan->source, plan->values, folder))
         resume_save(plan, folder, job.run.seed, NULL); /* without it nobody can go on, no more */
     run_finish(&job.run);
     _exit(0);

@@ -6,12 +6,11 @@
 
 /* A script with the values of its matrix. */
 struct plan {
-    struct script *script;
-    char *path;     /* of its file */
-    json_t *values; /* of the matrix and --set: names to strings */
-    char *title;    /* with the values */
-    char *label;    /* names its folder */
-    guint64 memory; /* bytes, of all its machines */
+    const struct source *source;
+    GHashTable *values; /* of the matrix and --set: char * to char * */
+    char *title;        /* with the values */
+    char *label;        /* names the folder of what it leaves behind */
+    guint64 memory;     /* bytes, of all its machines */
 };
 
 struct jobs {
@@ -29,8 +28,9 @@ struct jobs {
     unsigned runs, failed; /* how many scripts were done, and failed */
 };
 
-/* `combination` is the matrix's part of the values, for people. */
-struct plan *plan_new(const struct source *source, struct script *script, GHashTable *values,
+/* `script` is what the source says with the values; `combination` is the matrix's part of them, for
+ * people. The source is to outlive the plan. */
+struct plan *plan_new(const struct source *source, const struct script *script, GHashTable *values,
                       const char *combination);
 void plan_free(void *plan);
 /* One more; its folder is its own even when another script's file has the same name. */

@@ -84,13 +84,12 @@ static bool has_problems(const struct script *script)
 static void plan_once(struct tests *tests, const struct source *source, GHashTable *values,
                       const char *combination)
 {
-    struct script *script = script_parse(source, values);
+    struct script *script = script_parse(source, values, "");
     bool wrong = has_problems(script);
     tests->broken |= wrong;
-    if (wrong)
-        script_free(script);
-    else
+    if (!wrong)
         plan_add(tests->jobs.plans, plan_new(source, script, values, combination));
+    script_free(script);
 }
 
 /* Once for each combination of the keys from the n-th on. */
@@ -264,6 +263,9 @@ int verb_test(int argc, char **argv)
         if (!take_set(&tests, g_ptr_array_index(sets, i)))
             return cli_usage("test", "--set %s: KEY=VALUE,... is wanted",
                              (const char *)g_ptr_array_index(sets, i));
+    if (g_hash_table_contains(values, SCRIPT_FOLDER))
+        return cli_usage("test", "--set " SCRIPT_FOLDER
+                                 ": it is a folder of the run's own, and hv test makes it");
     read_scripts(&tests, argv);
     return tests.check || !plans->len ? status_of(&tests) : run_plans(&tests, junit, html);
 }

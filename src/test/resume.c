@@ -17,9 +17,15 @@ static const char file_name[] = "run.json";
 bool resume_save(const struct plan *plan, const char *folder, uint32_t seed, GError **error)
 {
     g_autofree char *file = g_build_filename(folder, file_name, NULL);
-    g_autofree char *script = g_canonicalize_filename(plan->path, NULL);
-    json_t *json = json_pack("{s:s, s:O, s:I}", "script", script, "values", plan->values, "seed",
-                             (json_int_t)seed);
+    g_autofree char *script = g_canonicalize_filename(plan->source->path, NULL);
+    json_t *values = json_object();
+    GHashTableIter all;
+    gpointer key, value;
+    g_hash_table_iter_init(&all, plan->values);
+    while (g_hash_table_iter_next(&all, &key, &value))
+        json_object_set_new(values, key, json_string(value));
+    json_t *json =
+        json_pack("{s:s, s:o, s:I}", "script", script, "values", values, "seed", (json_int_t)seed);
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
     bool ok = text && g_mkdir_with_parents(folder, 0777) == 0
                   ? g_file_set_contents(file, text, -1, error)
@@ -106,7 +112,7 @@ static void leave_to_user(struct run *run)
 static int run_again(const struct resume *resume)
 {
     struct source *source = source_read(resume->script);
-    struct script *script = script_parse(source, resume->values);
+    struct script *script = script_parse(source, resume->values, "");
     int status = HV_FAILED;
     for (guint i = 0; i < script->problems->len; i++)
         fprintf(stderr, "%s\n", (const char *)g_ptr_array_index(script->problems, i));
@@ -117,7 +123,7 @@ static int run_again(const struct resume *resume)
                            .halted = leave_to_user,
                            .stop = run_signals() };
         g_autofree char *output = g_build_filename(resume->folder, "resumed", NULL);
-        status = run_script(&run, script, resume->script, output) ? HV_OK : HV_FAILED;
+        status = run_source(&run, source, resume->values, output) ? HV_OK : HV_FAILED;
         run_finish(&run);
     }
     script_free(script);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "test/crash.h"
 #include "test/resume.h"
+#include "test/scratch.h"
 
 #include <glib/gstdio.h>
 #include <signal.h>
@@ -494,29 +495,43 @@ static bool cuts_power(const GPtrArray *block)
     return found;
 }
 
-bool run_script(struct run *run, const struct script *script, const char *path, const char *output)
+/* The machines of the script, not yet started. */
+static void add_targets(struct run *run, const char *folder, const char *network)
 {
-    const gint64 limit = (gint64)3600 * G_USEC_PER_SEC;
-    g_autofree char *folder = g_path_get_dirname(path);
-    g_autofree char *network =
-        script->vms->len > 1 ? g_strdup_printf("%s/hv-test-%d", g_get_tmp_dir(), (int)getpid())
-                             : NULL;
-    run->script = script;
-    run->output = g_strdup(output);
-    run->watch = CRASH_LINUX | CRASH_BOOT;
-    run->results = g_ptr_array_new_with_free_func(result_free);
-    run->targets = g_ptr_array_new_with_free_func((GDestroyNotify)target_free);
-    run->helpers = g_array_new(false, false, sizeof(GPid));
-    run->began = g_get_monotonic_time();
-    patience_start(&run->whole, 0, limit);
-    for (guint i = 0; i < script->vms->len; i++) {
-        const struct vm *vm = g_ptr_array_index(script->vms, i);
+    for (guint i = 0; i < run->script->vms->len; i++) {
+        const struct vm *vm = g_ptr_array_index(run->script->vms, i);
         g_autofree char *name = g_strdup_printf(RUN_MACHINE, (int)getpid(), vm->name);
         struct target *target = target_new(vm, name, folder, network);
-        target->cuts = cuts_power(script->commands);
+        target->cuts = cuts_power(run->script->commands);
         target->seed = run->seed;
         g_ptr_array_add(run->targets, target);
     }
+}
+
+bool run_source(struct run *run, const struct source *source, GHashTable *values,
+                const char *output)
+{
+    const gint64 limit = (gint64)3600 * G_USEC_PER_SEC;
+    g_autofree char *folder = g_path_get_dirname(source->path);
+    g_autoptr(GError) error = NULL;
+    run->results = g_ptr_array_new_with_free_func(result_free);
+    run->targets = g_ptr_array_new_with_free_func((GDestroyNotify)target_free);
+    run->helpers = g_array_new(false, false, sizeof(GPid));
+    run->output = g_strdup(output);
+    run->watch = CRASH_LINUX | CRASH_BOOT;
+    run->began = g_get_monotonic_time();
+    patience_start(&run->whole, 0, limit);
+    run->folder = scratch_new(&error);
+    run->script = script_parse(source, values, run->folder ? run->folder : "");
+    if (!run->folder) {
+        begin(run, run->script->title);
+        end(run, OUTCOME_FAILED, error->message);
+        return false;
+    }
+    g_autofree char *network =
+        run->script->vms->len > 1 ? g_strdup_printf("%s/hv-test-%d", g_get_tmp_dir(), (int)getpid())
+                                  : NULL;
+    add_targets(run, folder, network);
     bool ok = do_steps(run);
     g_ptr_array_set_size(run->targets, 0);
     run_end_helpers(run);
@@ -530,5 +545,7 @@ void run_finish(struct run *run)
     g_ptr_array_free(run->results, true);
     g_ptr_array_free(run->targets, true);
     g_array_free(run->helpers, true);
+    script_free(run->script);
+    scratch_free(run->folder);
     g_free(run->output);
 }

@@ -8,7 +8,8 @@
 #define RUN_MACHINE "test-%d-%s"
 
 struct run {
-    const struct script *script;
+    struct script *script;
+    char *folder;       /* the script's ${folder} */
     GPtrArray *targets; /* struct target */
     GPtrArray *results; /* struct result */
     struct result *now; /* the step that is done */
@@ -33,8 +34,11 @@ struct run {
     bool silent;
 };
 
-/* Does the script; `output` is where files of failures go. False when a step failed. */
-bool run_script(struct run *run, const struct script *script, const char *path, const char *output);
+/* Does what the source says with the values (char * to char *), in which script_parse found no
+ * problem; `output` is where files of failures go. ${folder} is an empty one at the start, and gone
+ * at the end. False when a step failed. */
+bool run_source(struct run *run, const struct source *source, GHashTable *values,
+                const char *output);
 void run_finish(struct run *run);
 
 /* SIGINT and SIGTERM are blocked from now on, in what is forked too: a descriptor that is readable

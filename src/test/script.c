@@ -42,6 +42,7 @@ static void command_free(void *data)
 
 struct parser {
     GHashTable *values;
+    const char *folder;
     struct script *script;
     struct line **lines; /* with ${NAME} replaced */
     guint count, next;
@@ -67,7 +68,8 @@ static char *replace_values(struct parser *p, const struct line *line)
         if (!close)
             break;
         g_autofree char *name = g_strndup(open + 2, (gsize)(close - open) - 2);
-        const char *value = g_hash_table_lookup(p->values, name);
+        const char *value =
+            strcmp(name, SCRIPT_FOLDER) ? g_hash_table_lookup(p->values, name) : p->folder;
         g_string_append_len(text, at, open - at);
         if (!value) {
             g_autofree const char **known =
@@ -436,7 +438,7 @@ static void check_machines(struct script *script, GPtrArray *block, const char *
     }
 }
 
-struct script *script_parse(const struct source *source, GHashTable *values)
+struct script *script_parse(const struct source *source, GHashTable *values, const char *folder)
 {
     struct script *script = g_new0(struct script, 1);
     script->title = g_path_get_basename(source->path);
@@ -448,6 +450,7 @@ struct script *script_parse(const struct source *source, GHashTable *values)
     g_autofree struct line *lines = g_new0(struct line, source->lines->len);
     g_autofree struct line **list = g_new0(struct line *, source->lines->len);
     struct parser p = { .values = values,
+                        .folder = folder,
                         .script = script,
                         .lines = list,
                         .count = source->lines->len,

@@ -79,8 +79,12 @@ void source_free(struct source *source);
 void script_problem(GPtrArray *problems, const struct place *place, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 
-/* The commands, with ${NAME} replaced by what `values` (char * to char *) has for NAME. */
-struct script *script_parse(const struct source *source, GHashTable *values);
+/* The name by which a script speaks of a folder of its run's own (run_source). */
+#define SCRIPT_FOLDER "folder"
+
+/* The commands, with ${NAME} replaced by what `values` (char * to char *) has for NAME, and
+ * ${folder} by `folder`. */
+struct script *script_parse(const struct source *source, GHashTable *values, const char *folder);
 void script_free(struct script *script);
 
 /* The mark of that name among the commands; NULL when there is none. Names are the script's own. */

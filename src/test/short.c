@@ -14,13 +14,13 @@
 #include "test/guest-root.h"
 #include "test/ktap.h"
 #include "test/patience.h"
+#include "test/scratch.h"
 #include "test/target.h"
 #include "test/tokens.h"
 #include "test/vm-words.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -191,7 +191,7 @@ static bool make_root(struct short_run *run, const char *file, GError **error)
 static bool prepare(struct short_run *run, GError **error)
 {
     const uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    run->folder = g_dir_make_tmp("hv-test-XXXXXX", error);
+    run->folder = scratch_new(error);
     if (!run->folder)
         return false;
     g_autofree char *fifo = g_build_filename(run->folder, "channel", NULL);
@@ -226,14 +226,7 @@ static void clean_up(struct short_run *run)
     target_free(run->target);
     if (run->channel >= 0)
         close(run->channel);
-    static const char *const files[] = { "channel", "root.cpio" };
-    for (size_t i = 0; run->folder && i < G_N_ELEMENTS(files); i++) {
-        g_autofree char *path = g_build_filename(run->folder, files[i], NULL);
-        g_unlink(path);
-    }
-    if (run->folder)
-        g_rmdir(run->folder);
-    g_free(run->folder);
+    scratch_free(run->folder);
 }
 
 /* --- while it runs --------------------------------------------------------------------------- */

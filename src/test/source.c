@@ -166,6 +166,11 @@ static void read_key(struct source *source, const struct line *line)
         script_problem(source->problems, &line->place, "KEY = VALUE, VALUE ... is wanted");
         return;
     }
+    if (!strcmp(sides[0], SCRIPT_FOLDER)) {
+        script_problem(source->problems, &line->place,
+                       SCRIPT_FOLDER ": it is a folder of the run's own, and hv test makes it");
+        return;
+    }
     struct matrix_key *key = g_new0(struct matrix_key, 1);
     key->name = g_strdup(sides[0]);
     key->values = g_ptr_array_new_with_free_func(g_free);

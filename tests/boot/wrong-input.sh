@@ -692,6 +692,11 @@ kill_of() {
 kill_of 'hv test killed' parent 137
 kill_of 'the process of a script killed' job $FAILED
 holds 'it is a failed step' grep -q '^not ok .*hv test itself' killed.out
+printf 'vm\n  firmware %s/idle.rom\nhost rmdir ${folder}; mkdir ${folder}; echo x >${folder}/x\n' "$guests" >own.hvt
+mkdir tmp
+says 'a folder for each run' 0 '' env "TMPDIR=$PWD/tmp" "$HV" test -j 4 --repeat 8 own.hvt
+holds 'nothing of them is left' rmdir tmp
+says 'another folder for each run' $USAGE '--set folder: it is a folder of the run' "$HV" test --set folder=x own.hvt
 mkdir same
 sed 's/1h$/100ms/' idle.hvt | tee same/a.hvt >a.hvt
 says 'two scripts of one name' $FAILED '' "$HV" test -j 2 --output same/o a.hvt same/a.hvt

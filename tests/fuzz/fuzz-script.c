@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (key->values->len)
             g_hash_table_insert(values, key->name, g_ptr_array_index(key->values, 0));
     }
-    struct script *script = script_parse(source, values);
+    struct script *script = script_parse(source, values, "");
     check_problems(source->problems, path);
     check_problems(script->problems, path);
     if (!script->problems->len)

@@ -33,7 +33,7 @@ static struct parsed parse(const char *text, const char *key, const char *value)
     if (key)
         g_hash_table_insert(values, (char *)(uintptr_t)key, (char *)(uintptr_t)value);
     parsed.source = source_read(parsed.path);
-    parsed.script = script_parse(parsed.source, values);
+    parsed.script = script_parse(parsed.source, values, "/here");
     return parsed;
 }
 
@@ -217,6 +217,8 @@ static void wrong_scripts(void)
         { "vm\ndisk 1 error 5 to\n", ":2:18: behind \"disk\", a number is wanted" },
         { "vm\non b pause\n", ":2:1: there is no machine \"b\"" },
         { "test \"x\"\n", ":1:1: there is no machine: a line \"vm\" is missing" },
+        { "vm\n  image x\nmatrix\n  folder = a, b\n",
+          ":4:3: folder: it is a folder of the run's own, and hv test makes it" },
         { "vm\n  image ${iso}\n", ":2:9: ${iso} has no value, from the matrix or --set" },
         { "vm\nwatch linus\n", ":2:7: \"linus\": linux, warn, boot or none is wanted" },
         { "vm\nboot\n  mark up\nrestore op\n",
@@ -255,6 +257,17 @@ static void matrix_and_values(void)
     g_assert_cmpstr(key->name, ==, "bus");
     g_assert_cmpuint(key->values->len, ==, 2);
     g_assert_cmpstr(g_ptr_array_index(key->values, 0), ==, "ahci");
+    parsed_free(&p);
+}
+
+static void a_folder(void)
+{
+    struct parsed p = parse("vm\n  disk ${folder}/a.img\nhost ls ${folder}\n", NULL, NULL);
+    const struct vm *vm = g_ptr_array_index(p.script->vms, 0);
+    const struct vm_setting *disk = g_ptr_array_index(vm->settings, 0);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    g_assert_cmpstr(disk->value, ==, "/here/a.img");
+    g_assert_cmpstr(command(&p, 0)->rest, ==, "ls /here");
     parsed_free(&p);
 }
 
@@ -430,6 +443,7 @@ int main(int argc, char **argv)
     g_test_add_func("/script/machines", machines);
     g_test_add_func("/script/wrong-scripts", wrong_scripts);
     g_test_add_func("/script/matrix-and-values", matrix_and_values);
+    g_test_add_func("/script/folder", a_folder);
     g_test_add_func("/script/includes", includes);
     g_test_add_func("/script/marks", marks);
     g_test_add_func("/script/cut-scripts", cut_scripts);

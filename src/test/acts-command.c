@@ -8,18 +8,21 @@
 /* What stands on the screen behind the last echo of a command, from its end on. */
 struct typed_command {
     const char *line;
-    const struct token *wanted;
+    const struct token *wanted, *soft; /* NULL: nothing */
     unsigned changes;
+    bool failed_softly; /* the second is there */
 };
 
 static bool test_output(struct target *t, void *data, char **note)
 {
-    const struct typed_command *typed = data;
+    struct typed_command *typed = data;
     const char *screen = target_screen(t), *echo = g_strrstr(screen, typed->line);
     const char *output = echo ? echo + strlen(typed->line) : screen;
     if (t->changes == typed->changes || !strchr(output, '\n') || !act_prompt(output))
         return false;
-    if (typed->wanted && !act_find(typed->wanted, output))
+    bool found = !typed->wanted || act_find(typed->wanted, output);
+    typed->failed_softly = !found && typed->soft && act_find(typed->soft, output);
+    if (!found && !typed->failed_softly)
         return false;
     *note = g_strdup_printf("run \"%s\": done", typed->line);
     return true;
@@ -28,15 +31,24 @@ static bool test_output(struct target *t, void *data, char **note)
 bool act_run(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     struct look look = { .command = command, .screen = true };
-    struct typed_command typed = { act_text(command, "STRING"), command_value(command, "->", 0),
-                                   0 };
+    struct typed_command typed = { .line = act_text(command, "STRING"),
+                                   .wanted = command_value(command, "->", 0),
+                                   .soft = command_value(command, "soft", 0) };
     if (!run_wait(run, t, act_test_prompt, &look, (gint64)ACT_PATIENCE_S * G_USEC_PER_SEC, error)) {
         g_prefix_error(error, "the screen shows no prompt: ");
         return false;
     }
     typed.changes = t->changes;
-    return act_type_text(run, t, typed.line, error) && act_type_text(run, t, "\n", error) &&
-           run_wait(run, t, test_output, &typed, act_within(command, ACT_PATIENCE_S), error);
+    if (!act_type_text(run, t, typed.line, error) || !act_type_text(run, t, "\n", error) ||
+        !run_wait(run, t, test_output, &typed, act_within(command, ACT_PATIENCE_S), error))
+        return false;
+    if (typed.failed_softly) {
+        g_autofree char *message =
+            g_strdup_printf("%s:%u: %s: the output has %s", command->place.file,
+                            command->place.line, command->text, typed.soft->text);
+        run_fail_softly(run, command, message);
+    }
+    return true;
 }
 
 /* What a command printed on the serial port, between two lines that tell where: the second has its

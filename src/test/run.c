@@ -336,6 +336,13 @@ static bool set_up(struct run *run, const struct command *command)
     }
 }
 
+void run_fail_softly(struct run *run, const struct command *command, const char *message)
+{
+    run->now->outcome = MAX(run->now->outcome, OUTCOME_SOFT);
+    run_note(run, "soft%s%s: %s", command->bug ? " " : "", command->bug ? command->bug : "",
+             message);
+}
+
 static bool do_block(struct run *run, GPtrArray *block, GError **error);
 
 /* One command with what stands before it and below it. A soft one does not fail the step. */
@@ -368,12 +375,11 @@ static bool do_command(struct run *run, const struct command *command, GError **
     if (own)
         g_prefix_error(&why, "%s:%u: %s: ", command->place.file, command->place.line,
                        command->text);
-    if (!command->bug) {
+    if (!command->soft) {
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
     }
-    run->now->outcome = MAX(run->now->outcome, OUTCOME_SOFT);
-    run_note(run, "soft%s%s: %s", *command->bug ? " " : "", command->bug, why->message);
+    run_fail_softly(run, command, why->message);
     return true;
 }
 

@@ -49,6 +49,8 @@ int run_signals(void);
 
 /* A moment of the step. */
 void run_note(struct run *run, const char *format, ...) G_GNUC_PRINTF(2, 3);
+/* The step is a soft failure, unless it becomes a hard one. */
+void run_fail_softly(struct run *run, const struct command *command, const char *message);
 void run_file(struct run *run, enum moment_kind kind, const char *path);
 /* The machine that a command is about. */
 struct target *run_target(struct run *run, const struct command *command);

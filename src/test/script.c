@@ -150,8 +150,7 @@ static unsigned take_prefixes(struct parser *p, const struct line *line, struct 
             command->after = value->number;
             at += 2;
         } else if (!strcmp(word->text, "soft")) {
-            if (!command->bug)
-                command->bug = g_strdup("");
+            command->soft = true;
             at++;
         } else {
             return at;
@@ -164,14 +163,17 @@ static bool takes_prefixes(const struct test_verb *verb)
     return verb->id == VERB_STEP || (verb->places & IN_BODY && verb->id != VERB_INCLUDE);
 }
 
-/* bug=ID at the end of a soft command. */
+/* bug=ID at the end of a command that is soft, or may fail softly. */
 static void take_bug(struct command *command)
 {
-    const struct token *last =
-        command->words->len ? g_ptr_array_index(command->words, command->words->len - 1) : NULL;
-    if (!command->bug || !last || !g_str_has_prefix(last->text, "bug="))
+    bool soft = false;
+    const struct token *last = NULL;
+    for (guint i = 0; i < command->words->len; i++) {
+        last = g_ptr_array_index(command->words, i);
+        soft |= last->kind == TOKEN_BARE && !strcmp(last->text, "soft");
+    }
+    if (!soft || !g_str_has_prefix(last->text, "bug="))
         return;
-    g_free(command->bug);
     command->bug = g_strdup(last->text + strlen("bug="));
     g_ptr_array_set_size(command->words, (int)command->words->len - 1);
 }

@@ -58,7 +58,8 @@ struct command {
     GArray *arguments; /* struct argument; NULL: a line of a matrix */
     char *rest;        /* of a verb with REST: the line behind it */
     char *machine;     /* `on NAME`; NULL: the first one, or the block's */
-    char *bug;         /* of a soft one, "" without bug=; NULL: its failure fails the test */
+    bool soft;         /* its failure does not fail the test */
+    char *bug;         /* bug=ID, of a soft failure; NULL: it has none */
     int64_t after;     /* microseconds to wait before */
     bool background;   /* a guest or host command with & at its end */
     GPtrArray *block;  /* struct command; NULL: it has none */

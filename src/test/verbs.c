@@ -85,7 +85,7 @@ const struct test_verb test_verbs[] = {
       "has a disk find no room, be slow, or fail at a sector", IN_BODY, BLOCK_NONE },
 
     /* Commands. */
-    { VERB_RUN, "run", "STRING [-> TEXT] [within DURATION]",
+    { VERB_RUN, "run", "STRING [-> TEXT [or soft TEXT]] [within DURATION]",
       "types a command at the shell prompt on the screen; its output has the text", IN_BODY,
       BLOCK_NONE },
     { VERB_GUEST, "guest", "REST", "runs a command in the guest, which has to end with status 0",

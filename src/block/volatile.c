@@ -340,9 +340,10 @@ static void lose(struct cache *cache)
             left += __builtin_popcount(mask);
     }
     disk_now(cache->below, &flush);
-    log_warn(cache->worker.disk.name,
-             "power cut: %d of %d sectors that were written and not flushed are lost (volatile=%u)",
-             kept - left, kept, cache->seed);
+    log_warn(
+        cache->worker.disk.name,
+        "power cut: %d of %d sectors that were written and not flushed are lost (--volatile %u)",
+        kept - left, kept, cache->seed);
 }
 
 static void volatile_finish(struct worker *worker)

@@ -78,6 +78,24 @@ struct vga_layout {
     uint32_t attributes; /* AR10: blink, mono, line graphics; CR14: underline */
 };
 
+/* Bits of registers that vga_layout's members keep, by the manual's places. */
+enum {
+    GR05_INTERLEAVED = 0x20,
+    GR05_256 = 0x40,
+    AR10_MONO = 0x02,
+    AR10_LINE_GRAPHICS = 0x04,
+    AR10_BLINK = 0x08,
+    CR17_ROW0_FOR_A13 = 0x01, /* both are active low */
+    CR17_ROW1_FOR_A14 = 0x02,
+    CR17_A15_FOR_A0 = 0x20,
+    CR17_BYTES = 0x40,
+    /* vga_layout.addressing: CR17, and above it */
+    ADDRESS_DOUBLE_WORD = 0x100,
+    ADDRESS_CHAIN4 = 0x200,
+    /* vga_layout.shift: GR05, and above it */
+    SHIFT_8BIT = 0x100,
+};
+
 struct vga_palette {
     uint32_t color[256];    /* by DAC index, after the PEL mask */
     uint32_t attribute[16]; /* by the four bits of planar pixels and text */
@@ -105,16 +123,28 @@ static inline bool vga_is_linear(const struct vga_regs *regs)
 {
     return vga_dispi_on(regs) && regs->dispi[DISPI_BPP] != 4;
 }
+/* --- vga-registers.c: the register ports ---------------------------------------------------------
+ */
+
+/* Ports 0x3b0 to 0x3df, a byte each; `now` in nanoseconds says where the beam is. */
+uint8_t vga_port_read(struct vga_regs *regs, unsigned port, uint64_t now);
+void vga_port_write(struct vga_regs *regs, unsigned port, uint8_t value);
+
+/* --- vga-layout.c: what the registers say of the picture -----------------------------------------
+ */
+
 /* The width of a row in pixels, and bytes of one, in a linear mode. */
 uint32_t vga_virtual_width(const struct vga_regs *regs);
 uint64_t vga_stride(const struct vga_regs *regs);
-
-/* Displayed lines, and the line compare and retrace registers with their high bits collected. */
+/* Displayed lines of a frame (CR12 with its high bits), and where in the planes it begins (CR0C).
+ */
 unsigned vga_lines_shown(const struct vga_regs *regs);
-unsigned vga_lines_total(const struct vga_regs *regs);
-unsigned vga_retrace_start(const struct vga_regs *regs);
-
+uint32_t vga_start_address(const struct vga_regs *regs);
 void vga_layout(const struct vga_regs *regs, uint64_t memory_size, struct vga_layout *layout);
+void vga_palette(const struct vga_regs *regs, struct vga_palette *palette);
+
+/* --- vga-draw.c: the picture --------------------------------------------------------------------
+ */
 
 /* Brings the picture up to date: all of it with `whole` or when layout or colours changed, else the
  * character cells that differ, or the lines with a page in `dirty` (a bit for each VGA_PAGE). As

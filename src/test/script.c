@@ -319,18 +319,32 @@ static void read_vm_line(struct parser *p, struct vm *vm, const struct line *lin
     }
 }
 
+/* NULL: there is none. */
+static struct vm *vm_named(const struct script *script, const char *name)
+{
+    for (guint i = 0; i < script->vms->len; i++) {
+        struct vm *vm = g_ptr_array_index(script->vms, i);
+        if (!strcmp(vm->name, name))
+            return vm;
+    }
+    return NULL;
+}
+
 static void read_vm(struct parser *p, const struct command *command)
 {
     const struct token *name = command_value(command, "WORD", 0);
-    struct vm *vm = g_new0(struct vm, 1);
-    vm->name = g_strdup(name ? name->text : "vm");
-    vm->settings = g_ptr_array_new_with_free_func(vm_setting_free);
-    vm->place = command->place;
-    for (guint i = 0; i < p->script->vms->len; i++)
-        if (!strcmp(((struct vm *)g_ptr_array_index(p->script->vms, i))->name, vm->name))
-            script_problem(p->script->problems, &command->place,
-                           "there is a machine \"%s\" already: vm NAME", vm->name);
-    g_ptr_array_add(p->script->vms, vm);
+    struct vm *vm = vm_named(p->script, name ? name->text : "vm");
+    /* The outer file may add options to a machine of one that it includes. */
+    if (vm && (vm->place.file == p->file) == (command->place.file == p->file))
+        script_problem(p->script->problems, &command->place,
+                       "there is a machine \"%s\" already: vm NAME", vm->name);
+    if (!vm) {
+        vm = g_new0(struct vm, 1);
+        vm->name = g_strdup(name ? name->text : "vm");
+        vm->settings = g_ptr_array_new_with_free_func(vm_setting_free);
+        vm->place = command->place;
+        g_ptr_array_add(p->script->vms, vm);
+    }
     for (; peek(p) && peek(p)->indent == 1; p->next++)
         read_vm_line(p, vm, peek(p));
 }
@@ -428,11 +442,7 @@ static void check_machines(struct script *script, GPtrArray *block, const char *
         struct command *command = g_ptr_array_index(block, i);
         if (!command->machine)
             command->machine = g_strdup(machine);
-        bool known = !command->machine;
-        for (guint v = 0; !known && v < script->vms->len; v++)
-            known =
-                !strcmp(((struct vm *)g_ptr_array_index(script->vms, v))->name, command->machine);
-        if (!known)
+        if (command->machine && !vm_named(script, command->machine))
             script_problem(script->problems, &command->place, "there is no machine \"%s\"",
                            command->machine);
         if (command->block)

@@ -306,8 +306,21 @@ static void includes(void)
     p = parse("include none.hvt\n", NULL, NULL);
     g_assert_nonnull(strstr(g_ptr_array_index(p.script->problems, 0), "No such file"));
     parsed_free(&p);
+    /* Options for a machine of the included file; two such files cannot have the same. */
+    g_autofree char *machine = write_file("vm.hvt", "vm\n  image x\n  keep\n");
+    p = parse("vm\n  cpus 2\ninclude vm.hvt\n", NULL, NULL);
+    g_assert_cmpuint(p.script->problems->len, ==, 0);
+    g_assert_cmpuint(p.script->vms->len, ==, 1);
+    const struct vm *vm = g_ptr_array_index(p.script->vms, 0);
+    g_assert_cmpuint(vm->settings->len, ==, 2);
+    g_assert_true(vm->keep);
+    parsed_free(&p);
+    p = parse("include vm.hvt\ninclude vm.hvt\n", NULL, NULL);
+    g_assert_nonnull(strstr(g_ptr_array_index(p.script->problems, 0), "a machine \"vm\" already"));
+    parsed_free(&p);
     g_unlink(other);
     g_unlink(loop);
+    g_unlink(machine);
 }
 
 /* What leads to a mark: on from the last one that was gone back to before it. */

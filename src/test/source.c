@@ -158,6 +158,17 @@ static void read_file(struct source *source, const char *path, const struct plac
     }
 }
 
+/* NULL: there is none. */
+static struct matrix_key *key_named(const struct source *source, const char *name)
+{
+    for (guint i = 0; i < source->keys->len; i++) {
+        struct matrix_key *key = g_ptr_array_index(source->keys, i);
+        if (!strcmp(key->name, name))
+            return key;
+    }
+    return NULL;
+}
+
 /* KEY = VALUE, VALUE ... */
 static void read_key(struct source *source, const struct line *line)
 {
@@ -171,11 +182,14 @@ static void read_key(struct source *source, const struct line *line)
                        SCRIPT_FOLDER ": it is a folder of the run's own, and hv test makes it");
         return;
     }
-    struct matrix_key *key = g_new0(struct matrix_key, 1);
-    key->name = g_strdup(sides[0]);
-    key->values = g_ptr_array_new_with_free_func(g_free);
-    key->place = line->place;
-    g_ptr_array_add(source->keys, key);
+    struct matrix_key *key = key_named(source, sides[0]);
+    if (!key) { /* else more values of a key from a line above */
+        key = g_new0(struct matrix_key, 1);
+        key->name = g_strdup(sides[0]);
+        key->values = g_ptr_array_new_with_free_func(g_free);
+        key->place = line->place;
+        g_ptr_array_add(source->keys, key);
+    }
     g_auto(GStrv) values = g_strsplit(sides[1], ",", MOST_VALUES);
     for (char **value = values; *value; value++)
         g_ptr_array_add(key->values, g_strdup(g_strstrip(*value)));

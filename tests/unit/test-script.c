@@ -247,16 +247,17 @@ static void wrong_scripts(void)
 
 static void matrix_and_values(void)
 {
-    struct parsed p =
-        parse("vm\n  disk a.img,bus=${bus}\nmatrix\n  bus = ahci, nvme\n", "bus", "nvme");
+    struct parsed p = parse(
+        "vm\n  disk a.img,bus=${bus}\nmatrix\n  bus = ahci, nvme\n  bus = virtio\n", "bus", "nvme");
     g_assert_cmpuint(p.script->problems->len, ==, 0);
     const struct vm *vm = g_ptr_array_index(p.script->vms, 0);
     const struct vm_setting *disk = g_ptr_array_index(vm->settings, 0);
     g_assert_cmpstr(disk->value, ==, "a.img,bus=nvme");
     const struct matrix_key *key = g_ptr_array_index(p.source->keys, 0);
     g_assert_cmpstr(key->name, ==, "bus");
-    g_assert_cmpuint(key->values->len, ==, 2);
+    g_assert_cmpuint(key->values->len, ==, 3);
     g_assert_cmpstr(g_ptr_array_index(key->values, 0), ==, "ahci");
+    g_assert_cmpstr(g_ptr_array_index(key->values, 2), ==, "virtio");
     parsed_free(&p);
 }
 

@@ -126,19 +126,6 @@ debian_login() {
     see 'root@hvguest' 60
 }
 
-# debian_comes_up ARGUMENTS...: the Debian disk, which the arguments name, to the login prompt on its serial
-# port, the short way: with its own kernel, and no firmware.
-debian_comes_up() {
-    local began=$SECONDS
-    rm -f serial
-    start --memory 512M --cpus 1 --serial serial --net none --kernel "$debian_kernel/vmlinuz" --initrd \
-        "$debian_kernel/initrd.img" --append 'root=LABEL=root ro quiet mitigations=off console=ttyS0,115200' "$@"
-    serial_has 'hvguest login:' 300
-    "$HV" stop "$name" --kill
-    ended 30
-    echo "# $*: $((SECONDS - began)) s"
-}
-
 # linux_says ARCHITECTURE CPUS [COUNT]: a kernel with images/linux-task has come up so often, with
 # the tables of hv, and has no complaint but those in the file `known`.
 linux_says() {

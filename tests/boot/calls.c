@@ -1,6 +1,7 @@
-/* calls PORT COUNT PARALLEL: so many connections to 127.0.0.1:PORT, behind which somebody echoes,
- * some of them at the same time. Each sends a line of its own, ends its direction, and must get the
- * line back and then the end. Stops at the first that fails. */
+/* calls ADDRESS PORT COUNT PARALLEL: so many connections to that port, behind which somebody
+ * echoes, some of them at the same time. Each sends a line of its own, ends its direction, and must
+ * get the line back and then the end. Stops at the first that fails. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -67,12 +68,13 @@ static bool go_on(struct pollfd *p, struct call *call)
 
 int main(int argc, char **argv)
 {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-    unsigned count = argc == 4 ? (unsigned)atoi(argv[2]) : 0, begun = 0, done = 0;
-    unsigned parallel = argc == 4 ? (unsigned)atoi(argv[3]) : 0;
-    if (!count || !parallel || parallel > MOST || parallel > count)
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    unsigned count = argc == 5 ? (unsigned)atoi(argv[3]) : 0, begun = 0, done = 0;
+    unsigned parallel = argc == 5 ? (unsigned)atoi(argv[4]) : 0;
+    if (!count || !parallel || parallel > MOST || parallel > count ||
+        inet_pton(AF_INET, argv[1], &to.sin_addr) != 1)
         return 2;
-    to.sin_port = htons((unsigned short)atoi(argv[1]));
+    to.sin_port = htons((unsigned short)atoi(argv[2]));
     while (begun < parallel) {
         start(begun, begun, &to);
         begun++;

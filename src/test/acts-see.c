@@ -203,19 +203,21 @@ bool act_change(struct run *run, struct target *t, const struct command *command
 
 static bool test_event(struct target *t, void *data, char **note)
 {
-    GList *found = g_queue_find_custom(&t->happened, data, (GCompareFunc)strcmp);
+    const struct look *look = data;
     (void)note;
-    if (!found)
-        return false;
-    g_free(found->data);
-    g_queue_delete_link(&t->happened, found);
-    return true;
+    for (GList *event = t->happened.head; event; event = event->next)
+        if (command_has(look->command, event->data)) {
+            g_free(event->data);
+            g_queue_delete_link(&t->happened, event);
+            return true;
+        }
+    return false;
 }
 
 bool act_event(struct run *run, struct target *t, const struct command *command, GError **error)
 {
-    return run_wait(run, t, test_event, (void *)(uintptr_t)act_text(command, "WORD"),
-                    act_within(command, ACT_PATIENCE_S), error);
+    struct look look = { .command = command };
+    return run_wait(run, t, test_event, &look, act_within(command, ACT_PATIENCE_S), error);
 }
 
 static bool test_crash(struct target *t, void *data, char **note)

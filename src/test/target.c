@@ -297,6 +297,15 @@ unsigned target_fds(const struct target *t, struct pollfd *fds)
     return count;
 }
 
+/* What nobody waits for is forgotten in the end: guests can make more of it than a test wants. */
+static void happened(struct target *t, const char *name)
+{
+    enum { MOST = 256 };
+    g_queue_push_tail(&t->happened, g_strdup(name));
+    if (t->happened.length > MOST)
+        g_free(g_queue_pop_head(&t->happened));
+}
+
 static void take_event(struct target *t, const json_t *event)
 {
     const char *name = json_string_value(json_object_get(event, "method"));
@@ -305,7 +314,9 @@ static void take_event(struct target *t, const json_t *event)
     const char *why = json_string_value(json_object_get(params, "why"));
     if (!name)
         return;
-    g_queue_push_tail(&t->happened, g_strdup(name));
+    happened(t, name);
+    if (state)
+        happened(t, state);
     if (!t->crash && !t->crash_wanted &&
         (!strcmp(name, "panic") || (state && !strcmp(state, "crashed"))))
         t->crash = g_strdup(why && *why ? why : "the guest crashed");

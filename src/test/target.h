@@ -35,7 +35,7 @@ struct target {
     bool screen_old;   /* it has changed since it was read */
     gint64 changed_at; /* when the picture changed last */
     unsigned changes;
-    GQueue happened;        /* char *: names of events that nobody waited for yet */
+    GQueue happened;        /* char *: events, and states come into, that nobody waited for yet */
     char *crash;            /* what crashed; NULL: nothing yet */
     bool crash_wanted;      /* the crash of this start was waited for: no other counts */
     size_t log_judged;      /* by the watch */

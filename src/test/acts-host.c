@@ -81,7 +81,6 @@ static bool await(struct run *run, struct helper *helper, int *status, GError **
     }
     if (!ok) {
         kill(-helper->pid, SIGKILL);
-        kill(helper->pid, SIGKILL); /* in case that it does not lead its group yet */
         waitpid(helper->pid, status, 0);
     }
     return ok;

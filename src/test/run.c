@@ -7,8 +7,10 @@
 #include "test/scratch.h"
 
 #include <glib/gstdio.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -481,11 +483,17 @@ static bool do_steps(struct run *run)
 
 void run_end_helpers(struct run *run)
 {
+    const int patience_ms = 10000;
+    for (guint i = 0; i < run->helpers->len; i++)
+        kill(-g_array_index(run->helpers, GPid, i), SIGTERM);
     for (guint i = 0; i < run->helpers->len; i++) {
         GPid pid = g_array_index(run->helpers, GPid, i);
-        kill(-pid, SIGTERM);
-        kill(pid, SIGTERM); /* in case that it does not lead its group yet */
+        struct pollfd end = { pidfd_open(pid, 0), POLLIN, 0 };
+        if (end.fd < 0 || poll(&end, 1, patience_ms) != 1)
+            kill(-pid, SIGKILL);
         waitpid(pid, NULL, 0);
+        if (end.fd >= 0)
+            close(end.fd);
     }
     g_array_set_size(run->helpers, 0);
 }

@@ -348,8 +348,10 @@ void machine_resume(struct machine *m)
     machine_post(m, 0);
 }
 
-static void crash(struct machine *m, const char *why, const char *report)
+/* Why is the report's first line. */
+static void crash(struct machine *m, const char *report)
 {
+    g_autofree char *why = g_strndup(report, strcspn(report, "\n"));
     machine_stop(m);
     log_error(NULL, "%s", report);
     machine_tell(m, "crash", report);
@@ -378,10 +380,12 @@ static void reset(struct machine *m, const char *by)
     g_clear_pointer(&m->report, g_free);
     g_mutex_unlock(&m->lock);
     machine_tell(m, "reset", by);
-    if (ok)
+    if (ok) {
         go(m);
-    else
-        crash(m, "its kernel cannot be started again", error->message);
+    } else {
+        g_prefix_error(&error, "its kernel cannot be started again: ");
+        crash(m, error->message);
+    }
 }
 
 void machine_reset(struct machine *m)
@@ -506,15 +510,14 @@ static gboolean read_mail(int fd, GIOCondition condition, void *data)
     else if (mail & MAIL_POWER_OFF)
         machine_power_off(m, HV_OK);
     else if (mail & MAIL_CRASHED)
-        crash(m, "the guest crashed", m->report);
+        crash(m, m->report);
     else if (mail & MAIL_RESET)
         reset(m, "by the guest");
     else if (mail & MAIL_SUSPEND)
         go(m); /* S3 is not offered in the DSDT: it wakes at once */
     if (mail & MAIL_PANIC && m->state == STATE_RUNNING) {
         machine_tell(m, "panic", "");
-        crash(m, "the guest crashed: it says so itself (pvpanic)",
-              "the guest crashed: it says so itself (pvpanic)");
+        crash(m, "the guest crashed: it says so itself (pvpanic)");
     }
     if (mail & MAIL_EJECTED)
         machine_guest_ejected(m);

@@ -662,7 +662,7 @@ says 'wrong usage ends a bisection' 128 '--limit' "$HV" test --kernel a --bisect
 says 'a test without its image' $FAILED '' "$HV" test file.hvt
 holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out
 says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt
-holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*the guest crashed' out
+holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*the guest crashed: triple fault' out
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never" within 1h\n' "$guests" >idle.hvt
 says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out

@@ -1,7 +1,7 @@
 /* A boot sector that reads a whole floppy through the firmware (INT 13h), track by track, and shows
- * the check sum that tests/boot/floppy.test computes too: of all 32-bit words, each added to what
- * came before, turned left by one. CYLINDERS, HEADS and SECTORS are the floppy's; CHECKED of its
- * cylinders are read, for firmware counts no more than 80. */
+ * the check sum that tests/boot/steps/floppy-sum.sh computes too: of all 32-bit words, each added
+ * to what came before, turned left by one. CYLINDERS, HEADS and SECTORS are the floppy's; CHECKED
+ * of its cylinders are read, for firmware counts no more than 80. */
     .code16
     .globl _start
 _start:

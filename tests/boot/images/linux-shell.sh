@@ -1,6 +1,6 @@
 #!/bin/sh
 # linux-shell.sh [ARCHITECTURE [MODULE...]]: Linux with every driver for hv's drives and network cards,
-# and those modules, whose /init does what it is told on the serial port (guest_shell in ../lib.sh), or
+# and those modules, whose /init does what it is told on the serial port (../steps/linux-shell.hvt), or
 # powers off with "off" on its command line. Prints the folder that linux-initrd.sh made.
 
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# linux-vsock.sh: Linux with a program for its virtio socket, for vsock.test. Prints the folder that
+# linux-vsock.sh: Linux with a program for its virtio socket, for vsock.hvt. Prints the folder that
 # linux-initrd.sh made.
 
 . "$(dirname "$0")/lib.sh"

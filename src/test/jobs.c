@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "cli/cli.h"
 #include "machine/config.h"
+#include "test/command-run.h"
 #include "test/resume.h"
 #include "test/run.h"
 
@@ -53,10 +54,23 @@ struct plan *plan_new(const struct source *source, const struct script *script, 
     return plan;
 }
 
+struct plan *plan_command(char **words, guint64 memory)
+{
+    struct plan *plan = g_new0(struct plan, 1);
+    char **command = words;
+    while (strcmp(*command++, "--"))
+        ;
+    plan->words = words;
+    plan->title = g_strjoinv(" ", command);
+    plan->label = g_strdup("command");
+    plan->memory = memory;
+    return plan;
+}
+
 void plan_free(void *data)
 {
     struct plan *plan = data;
-    g_hash_table_unref(plan->values);
+    g_clear_pointer(&plan->values, g_hash_table_unref);
     g_free(plan->title);
     g_free(plan->label);
     g_free(plan);
@@ -112,6 +126,12 @@ static G_GNUC_NORETURN void do_job(const struct jobs *jobs, guint64 turn, const 
     };
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_IGN); /* without anybody to tell, its machines still end in order */
+    if (plan->words) {
+        struct result *result = command_run(plan->words, folder);
+        tell_result(&job.run, result);
+        result_free(result);
+        _exit(0);
+    }
     if (!run_source(&job.run, plan->source, plan->values, folder))
         resume_save(plan, folder, job.run.seed, NULL); /* without it nobody can go on, no more */
     run_finish(&job.run);

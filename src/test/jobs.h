@@ -1,16 +1,17 @@
-/* The jobs of hv test: each does a script once, in a process of its own, so that several run at a
- * time and none harms another. One thread. */
+/* The jobs of hv test: each does a script, or the command of hv test --kernel, once, in a process
+ * of its own, so that several run at a time and none harms another. One thread. */
 #pragma once
 #include "test/result.h"
 #include "test/script.h"
 
-/* A script with the values of its matrix. */
+/* A script with the values of its matrix, or a command. */
 struct plan {
-    const struct source *source;
-    GHashTable *values; /* of the matrix and --set: char * to char * */
-    char *title;        /* with the values */
-    char *label;        /* names the folder of what it leaves behind */
-    guint64 memory;     /* bytes, of all its machines */
+    const struct source *source; /* NULL: it is a command */
+    char **words;                /* of hv test --kernel, then; the caller's */
+    GHashTable *values;          /* of the matrix and --set: char * to char * */
+    char *title;                 /* with the values */
+    char *label;                 /* names the folder of what it leaves behind */
+    guint64 memory;              /* bytes, of all its machines */
 };
 
 struct jobs {
@@ -32,6 +33,8 @@ struct jobs {
  * people. The source is to outlive the plan. */
 struct plan *plan_new(const struct source *source, const struct script *script, GHashTable *values,
                       const char *combination);
+/* hv test --kernel with these words, which are right and outlive the plan. */
+struct plan *plan_command(char **words, guint64 memory);
 void plan_free(void *plan);
 /* One more; its folder is its own even when another script's file has the same name. */
 void plan_add(GPtrArray *plans, struct plan *plan);

@@ -212,6 +212,84 @@ static void read_scripts(struct tests *tests, char **files)
     }
 }
 
+/* Of hv test --kernel: is the option one of jobs? `value`: it has one, the next word. */
+static bool is_for_jobs(const char *word, bool *value)
+{
+    static const char *const names[] = { "--repeat", "--jobs", "--output", "--junit", "--html" };
+    *value = !strcmp(word, "-j");
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        size_t length = strlen(names[i]);
+        if (!strncmp(word, names[i], length) && (!word[length] || word[length] == '=')) {
+            *value = !word[length];
+            return true;
+        }
+    }
+    return !strcmp(word, "--until-fail") || g_str_has_prefix(word, "-j");
+}
+
+/* hv test --kernel with options of jobs: `own` are those, `words` the rest. */
+static int run_command(char **own, int own_count, char **words, int words_count)
+{
+    enum { STATUS_UNTESTED = 125, STATUS_BISECT_STOPS = 128 };
+    const char *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
+    struct tests tests = {
+        .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
+    };
+    const struct flag flags[] = {
+        { "html", NULL, &html },
+        { "jobs", NULL, &parallel, NULL, 'j' },
+        { "junit", NULL, &junit },
+        { "output", NULL, &tests.jobs.output },
+        { "repeat", NULL, &repeat },
+        { "until-fail", &tests.jobs.until_fail, NULL },
+        { .name = NULL },
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) plans = g_ptr_array_new_with_free_func(plan_free);
+    guint64 memory = 0;
+    bool bisect = short_bisects(words);
+    int wrong = bisect ? STATUS_BISECT_STOPS : HV_USAGE;
+    if (cli_flags("test", own_count, own, flags) < 0)
+        return wrong;
+    if (tests.jobs.until_fail && !repeat)
+        tests.jobs.repeat = 0;
+    if (!take_count("jobs", parallel, &tests.jobs.parallel) ||
+        !take_count("repeat", repeat, &tests.jobs.repeat))
+        return wrong;
+    if (!short_check(words_count, words, &memory, &error)) {
+        cli_usage("test", "%s", error->message);
+        return wrong;
+    }
+    tests.jobs.plans = plans;
+    tests.jobs.opaque = &tests;
+    plan_add(plans, plan_command(words, memory));
+    int status = run_plans(&tests, junit, html);
+    return bisect && status == STATUS_SKIPPED ? STATUS_UNTESTED : status;
+}
+
+static int test_kernel(int argc, char **argv)
+{
+    g_autoptr(GPtrArray) own = g_ptr_array_new();
+    g_autoptr(GPtrArray) words = g_ptr_array_new();
+    bool jobs = false, value = false;
+    int i = 0;
+    for (; i < argc && strcmp(argv[i], "--"); i++) {
+        bool mine = is_for_jobs(argv[i], &value);
+        jobs |= mine && !g_str_has_prefix(argv[i], "--output");
+        g_ptr_array_add(mine ? own : words, argv[i]);
+        if (mine && value && i + 1 < argc && strcmp(argv[i + 1], "--"))
+            g_ptr_array_add(own, argv[++i]);
+    }
+    for (; i < argc; i++)
+        g_ptr_array_add(words, argv[i]);
+    g_ptr_array_add(own, NULL);
+    g_ptr_array_add(words, NULL);
+    if (!jobs)
+        return short_test(argc, argv);
+    return run_command((char **)own->pdata, (int)own->len - 1, (char **)words->pdata,
+                       (int)words->len - 1);
+}
+
 int verb_test(int argc, char **argv)
 {
     const char *junit = NULL, *html = NULL, *parallel = NULL, *repeat = NULL;
@@ -220,7 +298,7 @@ int verb_test(int argc, char **argv)
         .jobs = { .output = "hv-test", .parallel = 1, .repeat = 1, .finished = tell_result }
     };
     if (short_wanted(argc, argv))
-        return short_test(argc, argv);
+        return test_kernel(argc, argv);
     if (argc && !strcmp(argv[0], "--record"))
         return record_test(argc - 1, argv + 1);
     g_autoptr(GPtrArray) sets = g_ptr_array_new();

@@ -65,6 +65,7 @@ struct short_run {
     size_t judged;    /* of the log */
     char *crash;      /* its first line */
     int stopped;      /* the status when a signal came, or nobody reads the output; 0: neither */
+    gint64 busy;      /* microseconds: so long the host was, with other things */
 };
 
 /* --- the command line ------------------------------------------------------------------------ */
@@ -73,6 +74,14 @@ bool short_wanted(int argc, char **argv)
 {
     for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--kernel") || g_str_has_prefix(argv[i], "--kernel="))
+            return true;
+    return false;
+}
+
+bool short_bisects(char **words)
+{
+    for (; *words && strcmp(*words, "--"); words++)
+        if (!strcmp(*words, "--bisect"))
             return true;
     return false;
 }
@@ -160,6 +169,7 @@ static bool take_words(struct short_run *run, int argc, char **argv, GError **er
 
 static bool check_words(struct short_run *run, gint64 *limit, GError **error)
 {
+    const uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     struct token duration = { .number = (gint64)LIMIT_S * G_USEC_PER_SEC };
     g_autofree char *text = g_strdup(run->limit);
     duration.text = text;
@@ -170,6 +180,8 @@ static bool check_words(struct short_run *run, gint64 *limit, GError **error)
         return hv_fail(error, HV_USAGE, "--watch %s: linux, warn or none is wanted", run->watch);
     if (run->root && !g_file_test(run->root, G_FILE_TEST_IS_DIR))
         return hv_fail(error, HV_USAGE, "--root %s: a folder is wanted", run->root);
+    if (!run->config->memory)
+        run->config->memory = CLAMP(host / 4, 64 * MIB, 2 * GIB) / MIB * MIB;
     *limit = duration.number;
     return true;
 }
@@ -190,7 +202,6 @@ static bool make_root(struct short_run *run, const char *file, GError **error)
 
 static bool prepare(struct short_run *run, GError **error)
 {
-    const uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     run->folder = scratch_new(error);
     if (!run->folder)
         return false;
@@ -200,8 +211,6 @@ static bool prepare(struct short_run *run, GError **error)
     g_autofree char *append = g_strdup_printf(
         "console=ttyS0,115200 earlyprintk=serial,ttyS0,115200 rdinit=%s%s%s", INIT_PROGRAM,
         run->config->append ? " " : "", run->config->append ? run->config->append : "");
-    if (!run->config->memory)
-        run->config->memory = CLAMP(host / 4, 64 * MIB, 2 * GIB) / MIB * MIB;
     g_autofree char *memory = g_strdup_printf("%" G_GUINT64_FORMAT "M", run->config->memory / MIB);
     if (!make_root(run, root, error))
         return false;
@@ -340,6 +349,7 @@ static struct verdict follow(struct short_run *run, gint64 limit)
     for (;;) {
         struct frames *f = &run->frames;
         gint64 left = patience_left(&whole);
+        run->busy = MAX(run->busy, patience_busy(&whole));
         bool silent = !run->target->log->len && !f->begun;
         bool over = f->ended || f->failure || run->crash || f->begun > 1;
         if (!run->target->pid)
@@ -449,7 +459,23 @@ static int run_short(struct short_run *run, gint64 limit)
     return status;
 }
 
-int short_test(int argc, char **argv)
+static bool read_words(struct short_run *run, int argc, char **argv, gint64 *limit, GError **error)
+{
+    return take_words(run, argc, argv, error) && check_words(run, limit, error);
+}
+
+bool short_check(int argc, char **argv, guint64 *memory, GError **error)
+{
+    g_autoptr(settings) config = config_new();
+    g_autoptr(GPtrArray) options = vm_words_new();
+    struct short_run run = { .config = config, .vm = { .settings = options } };
+    gint64 limit = 0;
+    bool ok = read_words(&run, argc, argv, &limit, error);
+    *memory = config->memory;
+    return ok;
+}
+
+int short_test_busy(int argc, char **argv, gint64 *busy)
 {
     g_autoptr(settings) config = config_new();
     g_autoptr(GPtrArray) options = vm_words_new();
@@ -462,7 +488,7 @@ int short_test(int argc, char **argv)
     };
     g_autoptr(GError) error = NULL;
     gint64 limit = 0;
-    if (!take_words(&run, argc, argv, &error) || !check_words(&run, &limit, &error)) {
+    if (!read_words(&run, argc, argv, &limit, &error)) {
         fprintf(stderr, "hv test: %s\n", error->message);
         return run.bisect ? STATUS_BISECT_STOPS : HV_USAGE;
     }
@@ -470,8 +496,15 @@ int short_test(int argc, char **argv)
     if (run.ktap)
         ktap_start(&run.results);
     int status = run_short(&run, limit);
+    if (busy)
+        *busy = run.busy;
     clean_up(&run);
     frames_finish(&run.frames);
     g_free(run.crash);
     return status;
+}
+
+int short_test(int argc, char **argv)
+{
+    return short_test_busy(argc, argv, NULL);
 }

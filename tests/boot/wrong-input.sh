@@ -659,6 +659,13 @@ says 'an option that no kernel under test has' $USAGE 'did you mean --append' \
     "$HV" test --kernel wrong.hvt --apend x -- true
 says 'a wrong limit' $USAGE 'a time is wanted' "$HV" test --kernel wrong.hvt --limit 5 -- true
 says 'wrong usage ends a bisection' 128 '--limit' "$HV" test --kernel a --bisect --limit 5 -- true
+says 'a kernel under test so often' $USAGE '--repeat 0: a number' "$HV" test --kernel a --repeat 0 -- true
+says 'a repeated kernel with a wrong option' $USAGE '--memry.*did you mean --memory' \
+    "$HV" test --kernel a --repeat 2 --memry 1 -- true
+says 'wrong usage ends a bisection that repeats' 128 'what shall run' "$HV" test --kernel a --bisect --repeat 2
+says 'a kernel that is missing each time' $FAILED '' "$HV" test --kernel none --repeat 2 -j 2 -- true
+holds 'each time is a test point' [ "$(grep -c '^not ok [12] - true .#[12]: the command' out)" = 2 ]
+says 'a version that cannot be tried, however often' 125 '' "$HV" test --kernel none --bisect --repeat 2 -- true
 says 'a test without its image' $FAILED '' "$HV" test file.hvt
 holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out
 says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt

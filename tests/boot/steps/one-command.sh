@@ -22,3 +22,10 @@ gives 7 'from the folder' --root root -- /bin/sh -c 'read -r line </note; echo "
 
 (cd root && echo 'from the initrd' >note && find . | cpio -o -H newc --quiet >../root.cpio)
 gives 0 'from the initrd' --initrd root.cpio -- /bin/sh -c 'read -r line </note; echo "$line"'
+
+# Again and again: a test point for each time.
+"$HV" test --kernel "$kernel" --cpu "$cpu" --memory 256M --cpus 1 --append quiet --repeat 3 -j 2 -- 'echo again' >out &&
+    [ "$(grep -c '^ok [123] - echo again' out)" = 3 ] && [ "$(cat hv-test/command*/output.txt | grep -c '^again')" = 3 ] ||
+    { cat out; exit 1; }
+! "$HV" test --kernel "$kernel" --cpu "$cpu" --memory 256M --cpus 1 --append quiet --until-fail -- 'echo no; exit 3' >out &&
+    grep -qx '# no' out && grep -q '^# 1 runs, 1 failed' out || { cat out; exit 1; }

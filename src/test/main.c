@@ -92,6 +92,20 @@ static void plan_once(struct tests *tests, const struct source *source, GHashTab
     script_free(script);
 }
 
+/* A value of a matrix may name those of --set and of keys above its own. */
+static char *filled(const char *text, GHashTable *values)
+{
+    GString *value = g_string_new(text);
+    GHashTableIter all;
+    gpointer key, known;
+    g_hash_table_iter_init(&all, values);
+    while (g_hash_table_iter_next(&all, &key, &known)) {
+        g_autofree char *name = g_strdup_printf("${%s}", (const char *)key);
+        g_string_replace(value, name, known, 0);
+    }
+    return g_string_free(value, false);
+}
+
 /* Once for each combination of the keys from the n-th on. */
 static void plan_matrix(struct tests *tests, const struct source *source, unsigned n,
                         GHashTable *values, const char *combination)
@@ -106,10 +120,17 @@ static void plan_matrix(struct tests *tests, const struct source *source, unsign
         return;
     }
     for (guint i = 0; i < key->values->len && !tests->broken; i++) {
-        const char *value = g_ptr_array_index(key->values, i);
+        g_autofree char *value = filled(g_ptr_array_index(key->values, i), values);
+        if (strstr(value, "${")) {
+            fprintf(stderr, "%s:%u:%u: %s: a value knows those of --set and of keys above it\n",
+                    key->place.file, key->place.line, key->place.column, value);
+            tests->broken = true;
+            return;
+        }
         g_autofree char *longer = g_strdup_printf("%s %s=%s", combination, key->name, value);
-        g_hash_table_insert(values, key->name, (char *)(uintptr_t)value);
+        g_hash_table_insert(values, key->name, value);
         plan_matrix(tests, source, n + 1, values, longer);
+        g_hash_table_remove(values, key->name);
     }
 }
 

@@ -717,6 +717,11 @@ says 'a run that is none' $FAILED 'none/run.json: is not what hv test writes' "$
 rm -r none
 holds 'the page of results has it' grep -q 'class="failed">idle.hvt:6: see &quot;never&quot;.*no progress' page.html
 holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page.html
+printf 'matrix\n  one = a, b\n  two = ${one}${base}, c\nvm\n  image ${two}\nhost echo "<${two}>" >>values\n' >matrix.hvt
+says 'values of a matrix that name others' 0 '' "$HV" test --set base=-x matrix.hvt
+holds 'they are replaced' sh -c 'test "$(sort -u values | tr -d "\n")" = "<a-x><b-x><c>"'
+says 'values of a matrix that name what is not known' $USAGE 'matrix.hvt:3:3: .*: a value knows those' \
+    "$HV" test --check matrix.hvt
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo $$ >pid; exec sleep 1000 &\n  host test ${list} = a,-b && echo "$HV_MACHINE is there"\n' "$guests" >host.hvt
 says 'commands of the host, and a value with commas' 0 '' "$HV" test --set list=a,-b --set other=x host.hvt
 holds 'what a command printed is told' grep -q '^# test-[0-9]*-vm is there' out
@@ -733,7 +738,7 @@ done
 says 'a crash that the script waits for' 0 '' "$HV" test 'crash-triple fault.hvt'
 holds 'it is told' grep -q '^# vm crashed, as it should: ' out
 says 'another crash than the script waits for' $FAILED '' "$HV" test crash-panic.hvt
-holds 'what crashed is told' grep -q '^# crash-panic.hvt:6: .*it crashed otherwise: the guest crashed' out
+holds 'what crashed is told' grep -q '^# crash-panic.hvt:6: .*it crashed otherwise: vCPU 0: the guest crashed: triple fault' out
 says 'a page that cannot be written' $FAILED 'none/page.html' "$HV" test --html none/page.html triple.hvt
 
 says 'no command behind --' $USAGE 'behind -- a command is wanted' "$HV" run disk.img --

@@ -81,17 +81,17 @@ static bool test_answer(struct target *t, void *data, char **note)
     return true;
 }
 
-/* As long as the test may take: what a guest has to do can take its time. By a root shell on the
- * serial port: the script has logged in there, or the guest starts one. The quotes keep the echo of
- * the line from looking like what it prints. */
-bool act_guest(struct run *run, struct target *t, const struct command *command, GError **error)
+/* By a root shell on the serial port: the script has logged in there, or the guest starts one. As
+ * long as the test may take: what a guest has to do can take its time. The quotes keep the echo of
+ * the line from looking like what it prints. `input` (may be NULL) is what the command reads. */
+static bool shell(struct run *run, struct target *t, const char *text, const char *end,
+                  const char *input, GError **error)
 {
     struct answer answer = { .from = t->log->len };
     unsigned number = g_random_int();
     g_autofree char *sign = g_strdup_printf("=hv=%u=", number);
     g_autofree char *line =
-        g_strdup_printf("echo \"=hv\"=%u=; %s%s echo \"=hv\"=%u=$?\n", number, command->rest,
-                        command->background ? " &" : ";", number);
+        g_strdup_printf("echo \"=hv\"=%u=; %s%s echo \"=hv\"=%u=$?\n", number, text, end, number);
     answer.sign = sign;
     if (!target_write(t, line, error))
         return false;
@@ -99,7 +99,8 @@ bool act_guest(struct run *run, struct target *t, const struct command *command,
         g_prefix_error(error, "no shell on the serial port answers: ");
         return false;
     }
-    if (!run_wait(run, t, test_answer, &answer, run->whole.limit, error))
+    if ((input && !target_write(t, input, error)) ||
+        !run_wait(run, t, test_answer, &answer, run->whole.limit, error))
         return false;
     t->log_seen = t->log->len;
     g_free(t->said);
@@ -108,13 +109,54 @@ bool act_guest(struct run *run, struct target *t, const struct command *command,
                                      g_strchomp(t->said));
 }
 
+bool act_guest(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    return shell(run, t, command->rest, command->background ? " &" : ";", NULL, error);
+}
+
+/* With line ends. */
+static char *in_base64(const char *bytes, gsize length)
+{
+    int state = 0, rest = 0;
+    char *text = g_malloc((length / 3 + 1) * 4 + length / 48 + 8);
+    gsize end = g_base64_encode_step((const guchar *)bytes, length, true, text, &state, &rest);
+    end += g_base64_encode_close(true, text + end, &state, &rest);
+    text[end] = '\0';
+    return text;
+}
+
+/* In parts that Linux keeps for a terminal whose reader is slow (64 KiB), in lines as a terminal
+ * takes them (termios(3)), and not echoed. */
+bool act_copy(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    enum { MOST = 16 << 20, PART = 24 << 10 };
+    g_autofree char *from = target_file(t, act_text(command, "FILE"));
+    g_autofree char *to = g_shell_quote(act_text(command, "to")), *bytes = NULL;
+    gsize length;
+    if (!g_file_get_contents(from, &bytes, &length, error))
+        return false;
+    if (length > MOST)
+        return hv_fail(error, HV_FAILED, "%s: more than %d MiB are too many for a serial port",
+                       from, MOST >> 20);
+    g_autofree char *begin = g_strdup_printf("stty -echo; >%s", to);
+    bool ok = shell(run, t, begin, ";", NULL, error);
+    for (gsize at = 0; ok && at < length; at += PART) {
+        g_autofree char *part = in_base64(bytes + at, MIN(length - at, (gsize)PART));
+        g_autofree char *line = g_strdup_printf("head -c %zu | base64 -d >>%s", strlen(part), to);
+        ok = shell(run, t, line, ";", part, error);
+    }
+    g_autofree char *done =
+        g_strdup_printf("stty echo; [ $(wc -c <%s) -eq %" G_GSIZE_FORMAT " ]", to, length);
+    return shell(run, t, done, ";", NULL, ok ? error : NULL) && ok;
+}
+
 bool act_skip(struct run *run, struct target *t, const struct command *command, GError **error)
 {
     const char *program = act_text(command, "host"), *file = act_text(command, "file");
     g_autofree char *found = program ? g_find_program_in_path(program) : NULL;
-    g_autofree char *path = file ? g_build_filename(t->folder, file, NULL) : NULL;
+    g_autofree char *path = file ? target_file(t, file) : NULL;
     bool there = program ? found != NULL
-                 : file  ? g_file_test(*file == '/' ? file : path, G_FILE_TEST_EXISTS)
+                 : file  ? g_file_test(path, G_FILE_TEST_EXISTS)
                          : g_file_test("/dev/kvm", G_FILE_TEST_EXISTS);
     (void)error;
     run->skip = !there;

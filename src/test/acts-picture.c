@@ -35,9 +35,7 @@ bool act_find_picture(struct run *run, struct target *t, const struct command *c
     const struct token *at = command_value(command, "image", 0), *from, *to;
     const struct token *file = at ? at : command_value(command, "FILE", 0);
     const struct token *similarity = command_value(command, "similarity", 0);
-    g_autofree char *path = g_path_is_absolute(file->text)
-                                ? g_strdup(file->text)
-                                : g_build_filename(t->folder, file->text, NULL);
+    g_autofree char *path = target_file(t, file->text);
     struct search search = {
         .needle = needle_read(path, error),
         .wanted = (similarity ? (double)similarity->number : ALIKE_PERCENT) / 100,

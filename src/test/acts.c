@@ -56,6 +56,7 @@ static const struct {
     { VERB_SET, act_set },
     { VERB_RUN, act_run },
     { VERB_GUEST, act_guest },
+    { VERB_COPY, act_copy },
     { VERB_HOST, act_host },
     { VERB_NET, act_net },
     { VERB_DISK, act_disk },

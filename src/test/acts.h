@@ -36,6 +36,7 @@ act_function act_scroll;
 act_function act_set;
 act_function act_run;
 act_function act_guest;
+act_function act_copy;
 act_function act_host;
 act_function act_net;
 act_function act_disk;

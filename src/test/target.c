@@ -179,12 +179,17 @@ static GPtrArray *command_line(struct target *t, bool throwaway)
     return argv;
 }
 
+char *target_file(const struct target *t, const char *name)
+{
+    return *name == '/' ? g_strdup(name) : g_build_filename(t->folder, name, NULL);
+}
+
 /* FILE[,OPTION...] must have the sum that the script says. */
 static bool check_sum(const struct target *t, const struct vm_setting *setting, GError **error)
 {
     enum { PIECE = 1 << 16 };
     g_autofree char *file = g_strndup(setting->value, strcspn(setting->value, ","));
-    g_autofree char *path = *file == '/' ? g_strdup(file) : g_build_filename(t->folder, file, NULL);
+    g_autofree char *path = target_file(t, file);
     g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
     g_autofree guchar *piece = g_malloc(PIECE);
     ssize_t n = -1;

@@ -82,5 +82,7 @@ char *target_cpus(struct target *target, bool *stuck);
 bool target_call(struct target *target, const char *method, json_t *params, GError **error);
 /* Writes to the serial port. */
 bool target_write(struct target *target, const char *text, GError **error);
+/* A file that the script names: from its folder on. To be freed. */
+char *target_file(const struct target *target, const char *name);
 /* Keeps the picture. */
 bool target_picture(struct target *target, const char *path, GError **error);

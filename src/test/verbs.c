@@ -91,6 +91,8 @@ const struct test_verb test_verbs[] = {
       BLOCK_NONE },
     { VERB_GUEST, "guest", "REST", "runs a command in the guest, which has to end with status 0",
       IN_BODY, BLOCK_NONE },
+    { VERB_COPY, "copy", "FILE to FILE", "copies a file of the host into the guest", IN_BODY,
+      BLOCK_NONE },
     { VERB_HOST, "host", "REST", "runs a command on the host, which has to end with status 0",
       IN_BODY, BLOCK_NONE },
     { .name = NULL },

@@ -56,6 +56,7 @@ enum verb_id {
     VERB_SET,
     VERB_RUN,
     VERB_GUEST,
+    VERB_COPY,
     VERB_HOST,
     VERB_NET,
     VERB_DISK,

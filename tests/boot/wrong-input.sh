@@ -732,6 +732,9 @@ holds 'conditions and limits are no steps' grep -q '^# limit.hvt:[78]: .*the gue
 sed 's/see "never".*/see image none.png/' idle.hvt >image.hvt
 says 'a picture that is not there' $FAILED '' "$HV" test image.hvt
 holds 'is told' grep -q '^# image.hvt:6: see image none.png: .*none.png' out
+sed 's/see "never".*/copy none.txt to \/x/' idle.hvt >copy.hvt
+says 'a file to copy that is not there' $FAILED '' "$HV" test copy.hvt
+holds 'is told, too' grep -q '^# copy.hvt:6: copy none.txt to /x: .*none.txt' out
 for text in 'triple fault' panic; do
     sed "s/^see .*/crash \"$text\"/" triple.hvt >"crash-$text.hvt"
 done

@@ -9,6 +9,7 @@
 #include "test/resume.h"
 #include "test/short.h"
 
+#include <glob.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -106,6 +107,41 @@ static char *filled(const char *text, GHashTable *values)
     return g_string_free(value, false);
 }
 
+/* Adds the files that it names by a pattern, from the script's folder on; else the value itself, as
+ * shells do (glob(7)). */
+static void add_files(GPtrArray *all, const struct source *source, const char *value)
+{
+    g_autofree char *folder = g_path_get_dirname(source->path);
+    g_autofree char *pattern = g_build_filename(*value == '/' ? "" : folder, value, NULL);
+    size_t own = *value == '/' ? 0 : strlen(folder) + 1;
+    glob_t found;
+    if (strpbrk(value, "*?[") && glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            g_ptr_array_add(all, g_strdup(found.gl_pathv[i] + own));
+        globfree(&found);
+    } else {
+        g_ptr_array_add(all, g_strdup(value));
+    }
+}
+
+/* What a key of the matrix is, one after the other; NULL when that cannot be said. */
+static GPtrArray *values_of(const struct source *source, const struct matrix_key *key,
+                            GHashTable *values)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < key->values->len; i++) {
+        g_autofree char *value = filled(g_ptr_array_index(key->values, i), values);
+        if (strstr(value, "${")) {
+            fprintf(stderr, "%s:%u:%u: %s: a value knows those of --set and of keys above it\n",
+                    key->place.file, key->place.line, key->place.column, value);
+            g_ptr_array_free(all, true);
+            return NULL;
+        }
+        add_files(all, source, value);
+    }
+    return all;
+}
+
 /* Once for each combination of the keys from the n-th on. */
 static void plan_matrix(struct tests *tests, const struct source *source, unsigned n,
                         GHashTable *values, const char *combination)
@@ -119,14 +155,10 @@ static void plan_matrix(struct tests *tests, const struct source *source, unsign
         plan_matrix(tests, source, n + 1, values, combination);
         return;
     }
-    for (guint i = 0; i < key->values->len && !tests->broken; i++) {
-        g_autofree char *value = filled(g_ptr_array_index(key->values, i), values);
-        if (strstr(value, "${")) {
-            fprintf(stderr, "%s:%u:%u: %s: a value knows those of --set and of keys above it\n",
-                    key->place.file, key->place.line, key->place.column, value);
-            tests->broken = true;
-            return;
-        }
+    g_autoptr(GPtrArray) all = values_of(source, key, values);
+    tests->broken |= !all;
+    for (guint i = 0; !tests->broken && i < all->len; i++) {
+        char *value = g_ptr_array_index(all, i);
         g_autofree char *longer = g_strdup_printf("%s %s=%s", combination, key->name, value);
         g_hash_table_insert(values, key->name, value);
         plan_matrix(tests, source, n + 1, values, longer);

@@ -720,6 +720,10 @@ holds 'the page has the picture' grep -q 'src="data:image/png;base64,iVBOR' page
 printf 'matrix\n  one = a, b\n  two = ${one}${base}, c\nvm\n  image ${two}\nhost echo "<${two}>" >>values\n' >matrix.hvt
 says 'values of a matrix that name others' 0 '' "$HV" test --set base=-x matrix.hvt
 holds 'they are replaced' sh -c 'test "$(sort -u values | tr -d "\n")" = "<a-x><b-x><c>"'
+printf 'matrix\n  file = files/*.x, %s/files/?.y, files/*.z\nvm\n  image ${file}\nhost echo "<${file}>" >>files/all\n' "$PWD" >files.hvt
+mkdir files && touch files/a.x 'files/b c.x' files/d.y
+says 'values of a matrix that are files' 0 '' env -C / "$HV" test --output "$PWD/files/out" "$PWD/files.hvt"
+holds 'there is one for each' sh -c "LC_ALL=C sort files/all | tr -d '\n' | grep -qxF '<$PWD/files/d.y><files/*.z><files/a.x><files/b c.x>'"
 says 'values of a matrix that name what is not known' $USAGE 'matrix.hvt:3:3: .*: a value knows those' \
     "$HV" test --check matrix.hvt
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  host echo $$ >pid; exec sleep 1000 &\n  host test ${list} = a,-b && echo "$HV_MACHINE is there"\n' "$guests" >host.hvt

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """control.py NAME WAIT TEXT: drives a machine that runs over its control socket, with nothing but
-Python's standard library. Waits until a text screen of the machine NAME has the text WAIT, types
+Python's standard library. Waits until the screen of the machine NAME has the text WAIT, types
 TEXT and the Enter key, and prints what happens until the machine is off. `man hv-control` describes
 the socket; hv-control.schema.json all that goes over it."""
 import json

@@ -2,8 +2,8 @@
  *
  * The device side fills in device_class.screen; the looking side (machine/display.c, hv screen)
  * calls those functions with the device's lock held, from its own thread. A device whose picture
- * may have changed calls screen_changed, which costs one load when nobody looks or a look is due
- * anyway. */
+ * may have changed calls screen_changed, which costs a load or two when nobody looks or a look is
+ * due anyway. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -28,7 +28,7 @@ struct control {
     struct typist *typist;
     int listener;
     struct client clients[CONTROL_CLIENTS];
-    guint screen_timer; /* while somebody watches the screen */
+    struct screen_reader *reader;
 };
 
 const char *control_state_word(const struct machine *machine);
@@ -42,5 +42,6 @@ method control_fault;
 /* control-screen.c */
 method control_screen_text, control_screen_watch;
 void control_forget_watches(struct client *c);
+void control_screen_changed(void *control);
 /* control-send.c */
 method control_send_key, control_send_keys, control_send_text, control_send_pointer;

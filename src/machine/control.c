@@ -5,6 +5,7 @@
 #include "base/fds.h"
 #include "base/log.h"
 #include "machine/control-core.h"
+#include "machine/screen-reader.h"
 #include "machine/typist.h"
 
 #include <errno.h>
@@ -122,7 +123,7 @@ static const struct {
     { "events", "", method_events },
     { "fault", "kind disk sector last of ms percent seed", control_fault },
     { "info", "", control_info },
-    { "screen.text", "", control_screen_text },
+    { "screen.text", "glyphs", control_screen_text },
     { "screen.watch", "text", control_screen_watch },
     { "send.key", "keys", control_send_key },
     { "send.keys", "chords", control_send_keys },
@@ -334,6 +335,7 @@ struct control *control_new(struct machine *machine, struct display *display, st
     };
     for (unsigned i = 0; i < CONTROL_CLIENTS; i++)
         control->clients[i].fd = -1;
+    control->reader = screen_reader_new(machine, display, control_screen_changed, control);
     typist_on_typed(typist, typed, control);
     machine_listen(machine, &(struct machine_listener){ state_event, other_event, control });
     listen_again(control);

@@ -40,6 +40,8 @@ struct display {
     GThread *thread;
     atomic_bool quit, dirty, state_changed;
     atomic_uint viewers;
+    struct onlooker *onlooker;
+    atomic_bool looking_on, onlooker_new;
 
     GMutex lock; /* protects state and why; a leaf */
     enum display_state state;
@@ -67,12 +69,17 @@ static void wake(struct display *d)
 
 /* --- from other threads --------------------------------------------------------------------- */
 
-/* A device's word that its picture may have changed: one load and one store while nobody looks. */
+static bool is_looked_at(struct display *d)
+{
+    return atomic_load_explicit(&d->viewers, memory_order_relaxed) ||
+           atomic_load_explicit(&d->looking_on, memory_order_relaxed);
+}
+
+/* A device's word that its picture may have changed: two loads while nobody looks. */
 static void screen_dirty(struct screen *screen)
 {
     struct display *d = (struct display *)screen;
-    if (atomic_load_explicit(&d->viewers, memory_order_relaxed) &&
-        !atomic_exchange(&d->dirty, true))
+    if (is_looked_at(d) && !atomic_exchange(&d->dirty, true))
         wake(d);
 }
 
@@ -189,6 +196,7 @@ static bool look(struct display *d)
 {
     struct device *dev = machine_display(d->machine);
     struct rectangle changed = { 0, 0, 0, 0 };
+    bool first = atomic_exchange(&d->onlooker_new, false);
     atomic_store(&d->dirty, false);
     device_lock(dev);
     bool any = dev->class->screen->render(dev, &d->picture, &changed, false);
@@ -196,6 +204,10 @@ static bool look(struct display *d)
 
     bool news = look_aside(d);
 
+    if (atomic_load(&d->looking_on) && (first || any)) {
+        const struct rectangle whole = { 0, 0, d->picture.width, d->picture.height };
+        d->onlooker->seen(d->onlooker, &d->picture, first ? whole : changed, first);
+    }
     for (unsigned i = 0; i < MAX_VIEWERS; i++) {
         struct viewer *v = &d->viewer[i];
         if (any)
@@ -340,7 +352,7 @@ static void listen_to(struct display *d, struct viewer *v)
 /* Milliseconds until the next look; -1 for ever. */
 static int patience(struct display *d)
 {
-    if (!atomic_load(&d->viewers))
+    if (!is_looked_at(d))
         return d->deaf_until ? FDS_REST_MS : -1;
     gint64 left = (d->next_look - g_get_monotonic_time() + 999) / 1000;
     return (int)CLAMP(left, 0, SLOW_MS);
@@ -348,10 +360,13 @@ static int patience(struct display *d)
 
 static void look_when_due(struct display *d)
 {
-    if (!atomic_load(&d->viewers))
+    if (!is_looked_at(d))
         return;
     gint64 now = g_get_monotonic_time();
-    if (atomic_load(&d->dirty) && d->interval_ms > FAST_MS) {
+    if (atomic_load(&d->onlooker_new)) {
+        d->interval_ms = FAST_MS;
+        d->next_look = now;
+    } else if (atomic_load(&d->dirty) && d->interval_ms > FAST_MS) {
         d->interval_ms = FAST_MS;
         d->next_look = MIN(d->next_look, now);
     }
@@ -442,6 +457,19 @@ void display_start(struct display *d)
 void display_set_typist(struct display *display, struct typist *typist)
 {
     display->typist = typist;
+}
+
+void display_set_onlooker(struct display *display, struct onlooker *onlooker)
+{
+    display->onlooker = onlooker;
+}
+
+void display_look_on(struct display *d, bool on)
+{
+    atomic_store(&d->looking_on, on);
+    atomic_store(&d->onlooker_new, on);
+    if (on)
+        wake(d);
 }
 
 unsigned display_viewers(struct display *display)

@@ -20,5 +20,16 @@ void display_set_typist(struct display *display, struct typist *typist);
 unsigned display_viewers(struct display *display);
 /* The last viewer may be what keeps a crashed machine: told on the machine's thread. */
 void display_on_last_gone(struct display *display, void (*gone)(void *opaque), void *opaque);
+/* Somebody in this process who looks at the picture too. Told on the display's thread: first, at
+ * once, of the whole picture (of 0 x 0 pixels when there is none), then of what changed. */
+struct onlooker {
+    void (*seen)(struct onlooker *onlooker, const struct picture *picture, struct rectangle changed,
+                 bool first);
+};
+/* Before display_start. */
+void display_set_onlooker(struct display *display, struct onlooker *onlooker);
+/* Tells the onlooker from now on, beginning anew when it is told already; or no more (a last time
+ * may still be under way). */
+void display_look_on(struct display *display, bool on);
 /* Sends what is left to say (the machine is off) and ends the thread. */
 void display_stop(struct display *display);

@@ -1,12 +1,12 @@
-/* tesseract's C API (capi.h of tesseract 4 and 5), bound at run time; see guess.h. */
-#include "reading/guess.h"
+/* tesseract's C API (capi.h of tesseract 4 and 5), bound at run time: reading_guess of reading.h.
+ */
+#include "reading/reading-core.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 
 #include "base/error.h"
 #include "reading/font.h"
-#include "reading/reading.h"
 
 enum {
     SCALE = 3, /* it knows print at 300 dots per inch; letters of screens are a third of that */
@@ -124,7 +124,10 @@ static void take_line(GArray *words, const char *line, struct rectangle where, g
     *last = key;
 }
 
-GArray *guess_words(const uint32_t *pixels, uint32_t width, struct rectangle where, GError **error)
+/* The words (struct word; their text is the caller's, `line` counts from 0) in a part of a picture.
+ * NULL with an error when tesseract is not installed or fails. */
+static GArray *guess_words(const uint32_t *pixels, uint32_t width, struct rectangle where,
+                           GError **error)
 {
     struct tesseract t = { 0 };
     GArray *words = NULL;
@@ -147,4 +150,41 @@ GArray *guess_words(const uint32_t *pixels, uint32_t width, struct rectangle whe
     }
     tesseract_close(&t);
     return words;
+}
+
+static bool is_empty(const uint32_t *pixels, uint32_t width, struct rectangle where)
+{
+    const uint32_t *first = pixels + (size_t)where.y * width + where.x;
+    for (uint32_t y = 0; y < where.height; y++) {
+        for (uint32_t x = 0; x < where.width; x++) {
+            if (first[(size_t)y * width + x] != *first)
+                return false;
+        }
+    }
+    return true;
+}
+
+bool reading_guess(struct reading *reading, const uint32_t *pixels, uint32_t width, uint32_t height,
+                   GError **error)
+{
+    struct rectangle where = reading->stale;
+    if (!where.width || width != reading->width || height != reading->height ||
+        reading->source == READING_CELLS || reading->source == READING_GLYPHS ||
+        (!reading->guessed->len && is_empty(pixels, width, where)))
+        return true;
+    g_autoptr(GArray) found = guess_words(pixels, width, where, error);
+    if (!found)
+        return false;
+    reading->stale = (struct rectangle){ 0 };
+    /* What stood there before is gone. */
+    for (unsigned i = reading->guessed->len; i-- > 0;) {
+        const struct word *word = &g_array_index(reading->guessed, struct word, i);
+        if (word->x < where.x + where.width && where.x < word->x + word->width &&
+            word->y < where.y + where.height && where.y < word->y + word->height)
+            g_array_remove_index(reading->guessed, i);
+    }
+    g_array_append_vals(reading->guessed, found->data, found->len);
+    reading->source = reading->guessed->len ? READING_OCR : READING_NONE;
+    reading_forget_text(reading);
+    return true;
 }

@@ -1,25 +1,9 @@
 /* Readers; see reading.h. */
-#include "reading/reading.h"
+#include "reading/reading-core.h"
 
 #include <string.h>
 
-#include "reading/grid.h"
-#include "reading/guess.h"
-
 enum { CURSORS_MAX = 8 }; /* unknown cells in which a cursor is looked for */
-
-struct reading {
-    struct grid grid; /* of the cells; shape NULL with those of a text screen */
-    struct cell *cells;
-    uint32_t width, height; /* of the picture */
-    enum reading_source source;
-    struct rectangle stale; /* has changed, and has no glyphs: tesseract's */
-    GArray *guessed;        /* struct word that tesseract found; their text is theirs */
-
-    GString *text; /* made when asked for; NULL */
-    GArray *words;
-    GStringChunk *strings; /* their text */
-};
 
 const char *reading_source_name(enum reading_source source)
 {
@@ -40,7 +24,7 @@ struct reading *reading_new(void)
     return reading;
 }
 
-static void forget_text(struct reading *reading)
+void reading_forget_text(struct reading *reading)
 {
     if (reading->text)
         g_string_free(reading->text, TRUE);
@@ -65,7 +49,7 @@ void reading_free(struct reading *reading)
 {
     if (!reading)
         return;
-    forget_text(reading);
+    reading_forget_text(reading);
     forget_cells(reading);
     g_array_unref(reading->guessed);
     g_free(reading);
@@ -309,14 +293,14 @@ bool reading_update(struct reading *reading, const uint32_t *pixels, uint32_t wi
     }
     bool other = reading->cells ? !before || !same_cells(before, reading->cells, count) : had;
     if (other)
-        forget_text(reading);
+        reading_forget_text(reading);
     return other;
 }
 
 void reading_set_cells(struct reading *reading, const gunichar *codes, uint32_t columns,
                        uint32_t rows, uint32_t width, uint32_t height)
 {
-    forget_text(reading);
+    reading_forget_text(reading);
     forget_cells(reading);
     reading->grid = (struct grid){ .columns = columns, .rows = rows };
     reading->cells = g_new0(struct cell, MAX((size_t)columns * rows, 1));
@@ -325,43 +309,6 @@ void reading_set_cells(struct reading *reading, const gunichar *codes, uint32_t 
     reading->source = READING_CELLS;
     reading->width = width;
     reading->height = height;
-}
-
-static bool is_empty(const uint32_t *pixels, uint32_t width, struct rectangle where)
-{
-    const uint32_t *first = pixels + (size_t)where.y * width + where.x;
-    for (uint32_t y = 0; y < where.height; y++) {
-        for (uint32_t x = 0; x < where.width; x++) {
-            if (first[(size_t)y * width + x] != *first)
-                return false;
-        }
-    }
-    return true;
-}
-
-bool reading_guess(struct reading *reading, const uint32_t *pixels, uint32_t width, uint32_t height,
-                   GError **error)
-{
-    struct rectangle where = reading->stale;
-    if (!where.width || width != reading->width || height != reading->height ||
-        reading->source == READING_CELLS || reading->source == READING_GLYPHS ||
-        (!reading->guessed->len && is_empty(pixels, width, where)))
-        return true;
-    g_autoptr(GArray) found = guess_words(pixels, width, where, error);
-    if (!found)
-        return false;
-    reading->stale = (struct rectangle){ 0 };
-    /* What stood there before is gone. */
-    for (unsigned i = reading->guessed->len; i-- > 0;) {
-        const struct word *word = &g_array_index(reading->guessed, struct word, i);
-        if (word->x < where.x + where.width && where.x < word->x + word->width &&
-            word->y < where.y + where.height && where.y < word->y + word->height)
-            g_array_remove_index(reading->guessed, i);
-    }
-    g_array_append_vals(reading->guessed, found->data, found->len);
-    reading->source = reading->guessed->len ? READING_OCR : READING_NONE;
-    forget_text(reading);
-    return true;
 }
 
 /* --- text ------------------------------------------------------------------------------------ */

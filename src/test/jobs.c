@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -321,6 +322,7 @@ static bool tell(struct jobs *jobs, GPtrArray *running)
 static bool wait_for(GPtrArray *running, int signals)
 {
     g_autofree struct pollfd *fds = g_new0(struct pollfd, (gsize)running->len + 1);
+    struct signalfd_siginfo signal;
     for (guint i = 0; i < running->len; i++)
         fds[i] = (struct pollfd){ ((struct job *)g_ptr_array_index(running, i))->in, POLLIN, 0 };
     fds[running->len] = (struct pollfd){ signals, POLLIN, 0 };
@@ -329,7 +331,19 @@ static bool wait_for(GPtrArray *running, int signals)
     for (guint i = 0; i < running->len; i++)
         if (fds[i].fd >= 0 && fds[i].revents)
             take(g_ptr_array_index(running, i));
-    return !fds[running->len].revents;
+    return !fds[running->len].revents || read(signals, &signal, sizeof signal) < 0;
+}
+
+/* A signal came: the jobs are to end, and tell where they were. A second one waits for nothing. */
+static void end_all(struct jobs *jobs, GPtrArray *running, int signals)
+{
+    for (guint i = 0; i < running->len; i++) {
+        const struct job *job = g_ptr_array_index(running, i);
+        if (job->pid)
+            kill(job->pid, SIGTERM);
+    }
+    while (running->len && wait_for(running, signals))
+        tell(jobs, running);
 }
 
 static bool run_all(struct jobs *jobs, GPtrArray *running, int signals, GError **error)
@@ -346,8 +360,10 @@ static bool run_all(struct jobs *jobs, GPtrArray *running, int signals, GError *
         }
         if (!running->len)
             return true;
-        if (!wait_for(running, signals))
+        if (!wait_for(running, signals)) {
+            end_all(jobs, running, signals);
             return hv_fail(error, HV_FAILED, "ended by a signal");
+        }
         if (!tell(jobs, running))
             return true;
     }

@@ -20,11 +20,8 @@ bool act_boot(struct run *run, struct target *t, const struct command *command, 
     g_autoptr(GError) why = NULL;
     if (target_start(t, !t->vm->keep, &why))
         return true;
-    /* A guest that crashed before hv could be asked anything: `crash` may be next. */
-    if (t->status == HV_CRASHED && !t->pid) {
-        t->crash = t->crash ? t->crash : g_strndup(why->message, strcspn(why->message, "\n"));
+    if (t->crash) /* before hv could be asked anything: `crash` may be next */
         return true;
-    }
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
 }

@@ -223,7 +223,7 @@ bool act_event(struct run *run, struct target *t, const struct command *command,
 static bool test_crash(struct target *t, void *data, char **note)
 {
     (void)data, (void)note;
-    return t->crash || (!t->pid && t->status == HV_CRASHED);
+    return t->crash;
 }
 
 /* The texts of a crash; the line that told of it may not be the first that has them. */
@@ -251,8 +251,7 @@ bool act_crash(struct run *run, struct target *t, const struct command *command,
             g_prefix_error(error, "no crash: ");
         return false;
     }
-    g_autofree char *crash = t->crash ? t->crash : g_strdup("the guest crashed");
-    t->crash = NULL;
+    g_autofree char *crash = g_steal_pointer(&t->crash);
     t->crash_wanted = t->expected_end = true;
     run_note(run, "%s crashed, as it should: %s", t->vm->name, crash);
     look.crash = crash;

@@ -288,6 +288,7 @@ static void keep_evidence(struct run *run)
         if (cpus)
             note_tail(run, "processors", cpus, G_MAXUINT);
         note_tail(run, "serial", t->log->str + t->log_start, SERIAL_LINES);
+        note_tail(run, "hv", t->messages->str, SCREEN_LINES);
         if (t->pid)
             keep_picture(run, t);
         if (t->log->len && g_mkdir_with_parents(run->output, 0777) == 0 &&

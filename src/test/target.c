@@ -96,6 +96,14 @@ static void disconnect(struct target *t)
     close_end(&t->input);
 }
 
+/* What hv said of the crash: the words of its event, which it may not have lived to send. */
+static char *crash_words(const struct target *t)
+{
+    const char *prefix = "hv: error: ", *line = strstr(t->messages->str, prefix);
+    line = line ? line + strlen(prefix) : "the guest crashed";
+    return g_strndup(line, strcspn(line, "\n"));
+}
+
 /* Has hv ended? Then nothing of it is left. */
 static bool reap(struct target *t, bool wait)
 {
@@ -107,6 +115,8 @@ static bool reap(struct target *t, bool wait)
     t->pid = 0;
     drain(t, &t->output, NULL);
     drain(t, &t->errors, t->messages);
+    if (t->status == HV_CRASHED && !t->crash && !t->crash_wanted)
+        t->crash = crash_words(t);
     close_end(&t->output);
     close_end(&t->errors);
     disconnect(t);

@@ -669,7 +669,7 @@ says 'a version that cannot be tried, however often' 125 '' "$HV" test --kernel 
 says 'a test without its image' $FAILED '' "$HV" test file.hvt
 holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out
 says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt
-holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*the guest crashed: triple fault' out
+holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*vm crashed: vCPU 0: the guest crashed: triple fault' out
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never" within 1h\n' "$guests" >idle.hvt
 says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out
@@ -680,9 +680,7 @@ says 'an option without its value' $USAGE '--jobs wants a value' "$HV" test idle
 says 'a wrong seed' $USAGE 'from 0 to 4294967295' "$HV" test --seed 4294967296 triple.hvt
 says 'the first failure ends all' $FAILED '' "$HV" test -j 2 --until-fail --output often triple.hvt triple.hvt
 holds 'and is the last one' test "$(grep -c '^not ok' out)" = 1 -a "$(grep -c '^# 1 runs, 1 failed' out)" = 1
-says 'a test ended from outside' 124 '' timeout -s TERM 2 "$HV" test -j 2 idle.hvt idle.hvt
-holds 'says so' grep -q '^Bail out! ended by a signal' out
-# kill_of TITLE WHOM STATUS: kill -9 to hv test, or to the process that does a script.
+# kill_of TITLE SIGNAL WHOM STATUS: the signal to hv test, or to the process that does a script.
 kill_of() {
     "$HV" test -j 2 --output killed idle.hvt idle.hvt >killed.out 2>&1 &
     local test=$! whom
@@ -691,13 +689,16 @@ kill_of() {
     none() { ! "$HV" list | grep -q test-; }
     eventually two
     whom=$test
-    [ "$2" = parent ] || whom=$(child "$test" hv)
-    kill -9 "$whom"
-    ends "$1" "$test" "$3" 2>/dev/null
+    [ "$3" = parent ] || whom=$(child "$test" hv)
+    kill "-$2" "$whom"
+    ends "$1" "$test" "$4" 2>/dev/null
     holds "$1: no machine is left" eventually none
 }
-kill_of 'hv test killed' parent 137
-kill_of 'the process of a script killed' job $FAILED
+kill_of 'hv test ended from outside' TERM parent $FAILED
+holds 'it says so' grep -q '^Bail out! ended by a signal' killed.out
+holds 'and where each was' test "$(grep -c '^# idle.hvt:6: .*the test was ended from outside' killed.out)" = 2
+kill_of 'hv test killed' KILL parent 137
+kill_of 'the process of a script killed' KILL job $FAILED
 holds 'it is a failed step' grep -q '^not ok .*hv test itself' killed.out
 printf 'vm\n  firmware %s/idle.rom\nhost rmdir ${folder}; mkdir ${folder}; echo x >${folder}/x\n' "$guests" >own.hvt
 mkdir tmp

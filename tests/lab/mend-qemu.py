@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mend-qemu.py OUT: OUT/qemu-system-x86_64 and OUT/modules, Debian 12's QEMU with four errors of
+"""mend-qemu.py OUT: OUT/qemu-system-x86_64 and OUT/modules, Debian 12's QEMU with five errors of
 its AMD-V emulation mended. Each ends or hangs the lab while a nested guest does ordinary things.
 
 Every mend looks for the machine code around the error and refuses a QEMU in which it is not found
@@ -106,6 +106,25 @@ def mend_lost_interrupt(code):
     code[clears.start():clears.end()] = b'\xf0\x80\xa3' + byte + b'\xfe\x66\x90'
 
 
+def mend_shared_flags(code):
+    """FNINIT and FNCLEX call cpu_clear_ignne(), and a write to port F0h cpu_set_ignne(). From any
+    vCPU's thread, both change a bit of the first vCPU's hflags2 with an `and` or `or` of the whole
+    word. What the first vCPU changes in that moment, at VMRUN, #VMEXIT or STGI, is lost: with HF2_NPT
+    still set, the nesting host's memory is read through the guest's page tables and written into the
+    guest's; with HF2_GIF still clear, the vCPU hears of no interrupt any more.
+
+    and dword [rax+N],~0x80 and or dword [rax+N],0x80 become lock and and lock or of the byte at N,
+    and a nop of two bytes. The first vCPU's own changes are not locked; what they can lose is IGNNE,
+    which no system of these days uses."""
+    clears = one(re.finditer(rb'\x81\xa0(..\x00\x00)\x7f\xff\xff\xff', bytes(code), re.S),
+                 'IGNNE cleared')
+    word = clears.group(1)
+    sets = one(re.finditer(rb'\x81\x88' + re.escape(word) + rb'\x80\x00\x00\x00', bytes(code)),
+               'IGNNE set')
+    code[clears.start():clears.end()] = b'\xf0\x80\xa0' + word + b'\x7f\x66\x90'
+    code[sets.start():sets.end()] = b'\xf0\x80\x88' + word + b'\x80\x66\x90'
+
+
 def mend(source, target, *mends):
     with open(source, 'rb') as f:
         code = bytearray(f.read())
@@ -121,4 +140,4 @@ if __name__ == '__main__':
     os.makedirs(out + '/modules', exist_ok=True)
     mend(TCG, out + '/modules/' + os.path.basename(TCG), mend_interrupt_assertion)
     mend(QEMU, out + '/qemu-system-x86_64', mend_busy_tss, mend_injected_interrupt,
-         mend_lost_interrupt)
+         mend_lost_interrupt, mend_shared_flags)

@@ -63,6 +63,8 @@ struct arguments {
 struct serve {
     struct outbox out;
     struct net_view view;
+    struct probe probe;
+    struct net_control *control;
     struct mmsghdr messages[BATCH];
     struct iovec parts[BATCH];
     uint8_t *packets; /* BATCH times NET_PACKET_MAX */
@@ -97,13 +99,25 @@ static bool from_guest(struct serve *s, short events)
         if (length < sizeof header || s->messages[i].msg_hdr.msg_flags & MSG_TRUNC)
             continue;
         s->view.received++;
+        struct probe_answer answer =
+            probe_take(&s->probe, packet + sizeof header, length - sizeof header);
+        if (answer.port)
+            net_control_accepts(s->control, answer.slot, answer.port);
+        if (answer.ours)
+            continue;
         memcpy(&header, packet, sizeof header);
         slirp_net_input(s->view.net, &header, packet + sizeof header, length - sizeof header);
     }
     return count > 0 || !(events & POLLHUP);
 }
 
-static void serve_for_ever(struct serve *s, struct net_control *control)
+/* The sooner of two times in ms, of which -1 is never. */
+static int sooner(int a, int b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static void serve_for_ever(struct serve *s)
 {
     g_autoptr(GArray) fds = g_array_new(false, false, sizeof(struct pollfd));
     for (;;) {
@@ -111,8 +125,9 @@ static void serve_for_ever(struct serve *s, struct net_control *control)
         struct pollfd frames = { .fd = s->out.fd,
                                  .events = s->out.count ? POLLIN | POLLOUT : POLLIN };
         g_array_append_val(fds, frames);
-        net_control_prepare(control, fds);
-        int wait = slirp_net_prepare(s->view.net, fds, outbox_pressed(&s->out));
+        net_control_prepare(s->control, fds);
+        int wait = sooner(slirp_net_prepare(s->view.net, fds, outbox_pressed(&s->out)),
+                          probe_work(&s->probe));
         if (poll((struct pollfd *)fds->data, fds->len, wait) < 0)
             continue;
         short events = g_array_index(fds, struct pollfd, 0).revents;
@@ -121,7 +136,7 @@ static void serve_for_ever(struct serve *s, struct net_control *control)
         slirp_net_work(s->view.net);
         if (events & ~POLLOUT && !from_guest(s, events))
             return;
-        net_control_work(control, fds);
+        net_control_work(s->control, fds);
         if (!s->out.blocked)
             outbox_flush(&s->out);
     }
@@ -199,6 +214,7 @@ static int serve(const struct arguments *args)
         .ports = &ports,
         .ports_fd = args->ports,
         .out = &s->out,
+        .probe = &s->probe,
         .restricted = args->restricted,
     };
     bool ok = open_ports(s, args->ready >= 0, &error);
@@ -206,7 +222,9 @@ static int serve(const struct arguments *args)
         report(args->ready, error);
     if (!ok)
         return HOPELESS;
-    serve_for_ever(s, net_control_new(args->control, &s->view));
+    s->probe.sink = sink;
+    s->control = net_control_new(args->control, &s->view);
+    serve_for_ever(s);
     return HV_OK;
 }
 

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CLIENTS = 8, REQUEST_MAX = 4096 };
+enum { CLIENTS = PROBES, REQUEST_MAX = 4096 };
 
 /* JSON-RPC 2.0 section 5.1. Our own errors are the exit statuses (base/error.h). */
 enum { RPC_PARSE = -32700, RPC_INVALID = -32600, RPC_NO_METHOD = -32601 };
@@ -74,8 +74,14 @@ static const char *rule_of(const json_t *params, GError **error)
     return text;
 }
 
-static void drop(struct client *c)
+static unsigned slot_of(const struct net_control *control, const struct client *c)
 {
+    return (unsigned)(c - control->clients);
+}
+
+static void drop(struct net_control *control, struct client *c)
+{
+    probe_want(control->view->probe, slot_of(control, c), 0);
     close(c->fd);
     c->fd = -1;
 }
@@ -102,7 +108,7 @@ static void tell_port(struct net_control *control, const struct port *port, bool
         if (c->fd >= 0 && c->events &&
             !tell(c, json_pack("{s:s, s:s, s:{s:s, s:b}}", "jsonrpc", "2.0", "method", "port",
                                "params", "port", text, "published", published)))
-            drop(c);
+            drop(control, c);
     }
 }
 
@@ -143,6 +149,27 @@ static json_t *method_unpublish(struct net_control *control, struct client *c, c
     return json_object();
 }
 
+/* The event comes behind the answer: the guest has to be asked first. */
+static json_t *method_probe(struct net_control *control, struct client *c, const json_t *params,
+                            GError **error)
+{
+    json_int_t port = json_integer_value(json_object_get(params, "port"));
+    if (port < 1 || port > UINT16_MAX) {
+        hv_fail(error, HV_USAGE, "port: a number from 1 to 65535 is wanted");
+        return NULL;
+    }
+    probe_want(control->view->probe, slot_of(control, c), (uint16_t)port);
+    return json_object();
+}
+
+void net_control_accepts(struct net_control *control, unsigned slot, uint16_t port)
+{
+    struct client *c = &control->clients[slot];
+    if (!tell(c, json_pack("{s:s, s:s, s:{s:i}}", "jsonrpc", "2.0", "method", "accepts", "params",
+                           "port", (int)port)))
+        drop(control, c);
+}
+
 static json_t *method_events(struct net_control *control, struct client *c, const json_t *params,
                              GError **error)
 {
@@ -156,10 +183,11 @@ static const struct {
     json_t *(*run)(struct net_control *control, struct client *c, const json_t *params,
                    GError **error);
 } methods[] = {
-    { "events", method_events },
-    { "info", method_info },
-    { "publish", method_publish },
-    { "unpublish", method_unpublish },
+    { "events", method_events },       /* tells of changes from now on */
+    { "info", method_info },           /* what there is, and has been done */
+    { "probe", method_probe },         /* asks the guest for an open port */
+    { "publish", method_publish },     /* opens a port of this host */
+    { "unpublish", method_unpublish }, /* closes it */
 };
 
 /* --- requests ------------------------------------------------------------------------------- */
@@ -210,7 +238,7 @@ static void read_client(struct net_control *control, struct client *c)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        drop(c);
+        drop(control, c);
         return;
     }
     c->length += (size_t)n;
@@ -223,7 +251,7 @@ static void read_client(struct net_control *control, struct client *c)
             return;
         }
         if (!tell(c, reply)) {
-            drop(c);
+            drop(control, c);
             return;
         }
         c->length -= length + 1;
@@ -231,7 +259,7 @@ static void read_client(struct net_control *control, struct client *c)
     }
     if (c->length == sizeof c->in) {
         tell(c, failure(json_null(), RPC_INVALID, "the request is too long"));
-        drop(c);
+        drop(control, c);
     }
 }
 

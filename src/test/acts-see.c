@@ -220,6 +220,25 @@ bool act_event(struct run *run, struct target *t, const struct command *command,
     return run_wait(run, t, test_event, &look, act_within(command, ACT_PATIENCE_S), error);
 }
 
+static bool test_port(struct target *t, void *data, char **note)
+{
+    const struct look *look = data;
+    gint64 port = command_value(look->command, "PORT", 0)->number;
+    if (t->pid && !t->asks) /* hv-net was started anew */
+        target_ask_port(t, (unsigned)port, NULL);
+    (void)note;
+    return t->open_port == port;
+}
+
+bool act_port(struct run *run, struct target *t, const struct command *command, GError **error)
+{
+    struct look look = { .command = command };
+    bool open = target_ask_port(t, (unsigned)command_value(command, "PORT", 0)->number, error) &&
+                run_wait(run, t, test_port, &look, act_within(command, ACT_PATIENCE_S), error);
+    target_ask_no_port(t);
+    return open;
+}
+
 static bool test_crash(struct target *t, void *data, char **note)
 {
     (void)data, (void)note;

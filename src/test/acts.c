@@ -47,6 +47,7 @@ static const struct {
     { VERB_STILL, act_still },
     { VERB_CHANGE, act_change },
     { VERB_EVENT, act_event },
+    { VERB_PORT, act_port },
     { VERB_CRASH, act_crash },
     { VERB_TYPE, act_type },
     { VERB_KEY, act_key },

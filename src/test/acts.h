@@ -27,6 +27,7 @@ act_function act_not_log;
 act_function act_still;
 act_function act_change;
 act_function act_event;
+act_function act_port;
 act_function act_crash;
 act_function act_type;
 act_function act_key;

@@ -51,6 +51,7 @@ static const struct {
     { "FILE", "a file's name", is_file },
     { "DURATION", "a time, such as 500ms, 10s or 2m", token_duration },
     { "COUNT", "a number", token_count },
+    { "PORT", "a port from 1 to 65535", token_port },
     { "PERCENT", "a percentage, such as 5%", token_percent },
     { "POINT", "a point, such as 400,300", token_point },
     { "REST", "a command", is_anything },

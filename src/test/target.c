@@ -87,6 +87,7 @@ static void close_end(int *fd)
 
 static void disconnect(struct target *t)
 {
+    target_ask_no_port(t);
     client_close(t->control);
     client_close(t->events);
     if (t->view.fd >= 0)
@@ -304,7 +305,8 @@ bool target_start(struct target *t, bool throwaway, GError **error)
 unsigned target_fds(const struct target *t, struct pollfd *fds)
 {
     const int all[TARGET_FDS] = { t->output, t->errors, t->view.fd,
-                                  t->events ? client_fd(t->events) : -1 };
+                                  t->events ? client_fd(t->events) : -1,
+                                  t->asks ? client_fd(t->asks) : -1 };
     unsigned count = 0;
     for (unsigned i = 0; i < TARGET_FDS; i++)
         if (all[i] >= 0)
@@ -337,6 +339,19 @@ static void take_event(struct target *t, const json_t *event)
         t->crash = g_strdup(why && *why ? why : "the guest crashed");
 }
 
+static void take_answers(struct target *t)
+{
+    bool ended = false;
+    json_t *event;
+    while (t->asks && (event = client_event(t->asks, 0, &ended))) {
+        const json_t *params = json_object_get(event, "params");
+        t->open_port = (unsigned)json_integer_value(json_object_get(params, "port"));
+        json_decref(event);
+    }
+    if (ended)
+        target_ask_no_port(t);
+}
+
 void target_pump(struct target *t)
 {
     bool ended = false;
@@ -348,6 +363,7 @@ void target_pump(struct target *t)
         take_event(t, event);
         json_decref(event);
     }
+    take_answers(t);
     while (t->view.fd >= 0 && (news = view_take(&t->view)) == VIEW_CHANGED) {
         t->screen_old = true;
         t->changed_at = g_get_monotonic_time();
@@ -447,6 +463,28 @@ bool target_call(struct target *t, const char *method, json_t *params, GError **
     json_t *result = client_call(t->control, method, params, error);
     json_decref(result);
     return result;
+}
+
+bool target_ask_port(struct target *t, unsigned port, GError **error)
+{
+    if (!t->control)
+        return hv_fail(error, HV_WRONG_STATE, "the machine does not run: boot starts it");
+    target_ask_no_port(t);
+    t->open_port = 0;
+    t->asks = client_open_network(t->name, error);
+    json_t *result =
+        t->asks ? client_call(t->asks, "probe", json_pack("{s:i}", "port", (int)port), error)
+                : NULL;
+    json_decref(result);
+    if (!result)
+        target_ask_no_port(t);
+    return result;
+}
+
+void target_ask_no_port(struct target *t)
+{
+    client_close(t->asks);
+    t->asks = NULL;
 }
 
 pid_t target_vmm(struct target *t)

@@ -8,7 +8,7 @@
 
 #include <poll.h>
 
-enum { TARGET_FDS = 4 };
+enum { TARGET_FDS = 5 };
 
 struct target {
     const struct vm *vm;
@@ -20,6 +20,8 @@ struct target {
     GPid pid; /* of hv run; 0: it does not run */
     int input, output, errors;
     struct client *control, *events;
+    struct client *asks; /* of hv-net, which asks the guest for a port; NULL: nobody waits */
+    unsigned open_port;  /* its answer; 0: none yet */
     struct view view;
 
     GString *log;      /* the serial port's text of all starts, without escape sequences */
@@ -78,6 +80,10 @@ pid_t target_vmm(struct target *target);
  * `stuck`: none of them will ever do anything again. To be freed. */
 char *target_cpus(struct target *target, bool *stuck);
 
+/* From now on open_port tells when the guest accepts TCP connections at the port, until nobody asks
+ * any more, or `asks` is NULL: then hv-net has gone. */
+bool target_ask_port(struct target *target, unsigned port, GError **error);
+void target_ask_no_port(struct target *target);
 /* Calls a method; false with an error. */
 bool target_call(struct target *target, const char *method, json_t *params, GError **error);
 /* Writes to the serial port. */

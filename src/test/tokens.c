@@ -203,6 +203,12 @@ bool token_count(struct token *word)
     return leading(word, 1000000000, &word->number, &rest) && !*rest;
 }
 
+bool token_port(struct token *word)
+{
+    const char *rest;
+    return leading(word, UINT16_MAX, &word->number, &rest) && !*rest && word->number;
+}
+
 bool token_point(struct token *word)
 {
     struct token y = { .kind = word->kind };

@@ -30,5 +30,6 @@ GPtrArray *tokens_split(const char *line, unsigned *column, GError **error);
  * (and `second` to Y). */
 bool token_duration(struct token *word); /* 500ms, 10s, 2m, 1h; up to 100 days */
 bool token_count(struct token *word);    /* up to 10^9 */
+bool token_port(struct token *word);     /* from 1 to 65535 */
 bool token_point(struct token *word);    /* 400,300; up to 32767 each */
 bool token_percent(struct token *word);  /* 5% */

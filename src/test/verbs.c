@@ -60,6 +60,8 @@ const struct test_verb test_verbs[] = {
     { VERB_EVENT, "event",
       "(reset | shutdown | panic | disk-error | disk-full | eject | insert) [within DURATION]",
       "waits for an event of the machine", IN_BODY, BLOCK_NONE },
+    { VERB_PORT, "port", "PORT open [within DURATION]",
+      "waits until the guest accepts TCP connections there", IN_BODY, BLOCK_NONE },
     { VERB_CRASH, "crash", "TEXT... [within DURATION]",
       "waits until the guest crashes, and says all of it", IN_BODY, BLOCK_NONE },
     { VERB_SCREENSHOT, "screenshot", "[WORD]", "keeps the picture", IN_BODY, BLOCK_NONE },

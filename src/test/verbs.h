@@ -47,6 +47,7 @@ enum verb_id {
     VERB_STILL,
     VERB_CHANGE,
     VERB_EVENT,
+    VERB_PORT,
     VERB_CRASH,
     VERB_TYPE,
     VERB_KEY,

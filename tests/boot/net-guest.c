@@ -147,25 +147,32 @@ void net_guest_free(struct net_guest *g)
     g_free(g);
 }
 
-char *net_guest_call(struct net_guest *g, const char *request)
+int net_guest_control(struct net_guest *g)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     g_snprintf(address.sun_path, sizeof address.sun_path, "%s/net", g->dir);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    char line[8192] = "";
-    size_t length = 0;
     g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof address), ==, 0);
+    return fd;
+}
+
+char *net_guest_line(int control)
+{
+    GString *line = g_string_new(NULL);
+    struct pollfd wait = { control, POLLIN, 0 };
+    char c = 0;
+    while (c != '\n' && poll(&wait, 1, 3000) > 0 && read(control, &c, 1) == 1)
+        g_string_append_c(line, c);
+    return g_string_free(line, false);
+}
+
+char *net_guest_call(struct net_guest *g, const char *request)
+{
+    int fd = net_guest_control(g);
     g_assert_cmpint(write(fd, request, strlen(request)), ==, (ssize_t)strlen(request));
-    struct pollfd wait = { fd, POLLIN, 0 };
-    while (!memchr(line, '\n', length) && poll(&wait, 1, 3000) > 0) {
-        ssize_t n = read(fd, line + length, sizeof line - 1 - length);
-        if (n <= 0)
-            break;
-        length += (size_t)n;
-    }
+    char *line = net_guest_line(fd);
     close(fd);
-    line[length] = 0;
-    return g_strdup(line);
+    return line;
 }
 
 pid_t net_guest_pid(struct net_guest *g)

@@ -21,6 +21,9 @@ struct net_guest {
 struct net_guest *net_guest_new(const char *hv_net, const char *rules, bool restricted, char **why);
 /* Hangs up; fails when hv-net does not end by itself. */
 void net_guest_free(struct net_guest *g);
+/* A connection to its control socket, and the next line that comes from one: "" when none does. */
+int net_guest_control(struct net_guest *g);
+char *net_guest_line(int control);
 /* A call of its control socket; the answer's line. */
 char *net_guest_call(struct net_guest *g, const char *request);
 /* The pid of the process that serves; -1 when it does not answer. */

@@ -333,6 +333,69 @@ static void port_changes(void)
     net_guest_free(g);
 }
 
+static void ask(int control, const char *request)
+{
+    g_assert_cmpint(write(control, request, strlen(request)), ==, (ssize_t)strlen(request));
+}
+
+/* The next segment to the guest with these flags; what else comes is passed over. */
+static const uint8_t *next_segment(struct net_guest *g, unsigned flags)
+{
+    while (net_guest_receive(g, 2000))
+        if (g->length >= 54 && g->frame[12] == 8 && !g->frame[13] && g->frame[23] == 6 &&
+            g->frame[47] == flags)
+            return g->frame + 34;
+    return NULL;
+}
+
+/* Answers the next SYN to the port. */
+static void answer_syn(struct net_guest *g, unsigned port, unsigned flags)
+{
+    const uint8_t *tcp;
+    do {
+        tcp = next_segment(g, NET_SYN);
+        g_assert_nonnull(tcp);
+        g_assert_true(net_sound(g->frame, g->length));
+    } while (net_get16(tcp + 2) != port);
+    struct net_tcp t = { .g = g, .other = net_address("10.0.2.2"), .port = (uint16_t)port };
+    t.other_port = (uint16_t)net_get16(tcp);
+    t.received = net_get32(tcp + 4) + 1;
+    net_tcp_send(&t, flags, NULL, 0);
+}
+
+/* Asked until the port is open; also where no program of this host, and nobody else, is heard. */
+static void asked_for_a_port(void)
+{
+    struct net_guest *g = start("", true);
+    int control = net_guest_control(g);
+    g_autofree char *wrong =
+        net_guest_call(g, "{\"id\":1,\"method\":\"probe\",\"params\":{\"port\":65536}}\n");
+    g_assert_nonnull(strstr(wrong, "port: a number from 1 to 65535 is wanted"));
+    ask(control, "{\"id\":1,\"method\":\"probe\",\"params\":{\"port\":22}}\n");
+    g_autofree char *begun = net_guest_line(control);
+    g_assert_nonnull(strstr(begun, "\"result\""));
+    answer_syn(g, 22, NET_RST | NET_ACK);
+    answer_syn(g, 22, NET_RST | NET_ACK);
+    ask(control, "{\"id\":2,\"method\":\"probe\",\"params\":{\"port\":80}}\n");
+    g_autofree char *again = net_guest_line(control);
+    g_assert_nonnull(strstr(again, "\"result\""));
+    answer_syn(g, 80, NET_SYN | NET_ACK);
+    const uint8_t *reset = next_segment(g, NET_RST);
+    g_assert_true(net_sound(g->frame, g->length));
+    g_assert_cmpuint(net_get32(reset + 4), ==, 1);
+    g_autofree char *open = net_guest_line(control);
+    g_assert_nonnull(strstr(open, "\"accepts\""));
+    g_assert_nonnull(strstr(open, "\"port\":80}"));
+    /* Nobody asks any more, when the question is answered and when its connection ends. */
+    g_assert_null(next_segment(g, NET_SYN));
+    ask(control, "{\"id\":3,\"method\":\"probe\",\"params\":{\"port\":81}}\n");
+    g_assert_nonnull(next_segment(g, NET_SYN));
+    close(control);
+    while (next_segment(g, NET_SYN))
+        ;
+    net_guest_free(g);
+}
+
 static void port_in_use(void)
 {
     uint16_t port;
@@ -542,6 +605,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/large-datagram", large_datagram);
     g_test_add_func("/net/published-udp", published_udp);
     g_test_add_func("/net/port-changes", port_changes);
+    g_test_add_func("/net/asked-for-a-port", asked_for_a_port);
     g_test_add_func("/net/port-in-use", port_in_use);
     g_test_add_func("/net/restricted", restricted);
     g_test_add_func("/net/deaf-guest", deaf_guest);

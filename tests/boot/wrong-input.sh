@@ -668,6 +668,9 @@ holds 'each time is a test point' [ "$(grep -c '^not ok [12] - true .#[12]: the 
 says 'a version that cannot be tried, however often' 125 '' "$HV" test --kernel none --bisect --repeat 2 -- true
 says 'a test without its image' $FAILED '' "$HV" test file.hvt
 holds 'what is missing is told' grep -q '^# file.hvt:4: boot: .*none.img: No such file' out
+printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  port 22 open\n' "$guests" >port.hvt
+says 'a port of a machine without a network' $FAILED '' "$HV" test port.hvt
+holds 'is told' grep -q '^# port.hvt:6: .*its network is not the network "user"' out
 says 'a guest that crashes ends its test at once' $FAILED '' "$HV" test triple.hvt
 holds 'the crash is told' grep -q '^# triple.hvt:[56]: .*vm crashed: vCPU 0: the guest crashed: triple fault' out
 printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never" within 1h\n' "$guests" >idle.hvt

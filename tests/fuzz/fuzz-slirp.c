@@ -2,6 +2,7 @@
  * input is a list of packets, each behind its length (two bytes, little-endian) as it comes over
  * the frame socket. Nothing leaves the process: the calls that would reach the host's network are
  * replaced here, for libslirp too. */
+#include "net/probe.h"
 #include "net/segment.h"
 #include "net/slirp.h"
 
@@ -89,6 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned sum = 0, packets = 0;
     const struct packet_sink sink = { take, &sum };
     struct slirp *net = slirp_net_new("fuzz", size & 1, &sink);
+    struct probe probe = { .sink = sink, .wanted = { 22, [PROBES - 1] = 80 } };
     g_autoptr(GArray) fds = g_array_new(false, false, sizeof(struct pollfd));
     while (size >= 2 && packets++ < PACKETS) {
         size_t length = MIN((size_t)(data[0] | data[1] << 8), size - 2);
@@ -100,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         g_autofree uint8_t *copy = g_memdup2(data + length - frame, frame);
         if (copy && header.buffers.raw % 4)
             mend(&header, copy, frame);
-        if (copy)
+        if (copy && !probe_take(&probe, copy, frame).ours)
             slirp_net_input(net, &header, copy, frame);
         turn(net, fds);
         data += length;

@@ -4,7 +4,7 @@ if exists('b:current_syntax')
 endif
 setlocal commentstring=#\ %s expandtab shiftwidth=2
 
-syntax match hvtVerb /\(^\s*\(\(on\s\+\S\+\|after\s\+\S\+\|soft\)\s\+\)*\)\@<=\(boot\|change\|click\|copy\|crash\|disk\|eject\|event\|from\|guest\|host\|include\|keep\|key\|limit\|log\|mark\|matrix\|move\|net\|not log\|not see\|off\|pause\|power cut\|poweroff\|reboot\|repeat\|reset\|restore\|resume\|run\|screenshot\|scroll\|see\|see image\|set\|sha256\|skip unless\|step\|still\|test\|type\|vm\|watch\)\>/
+syntax match hvtVerb /\(^\s*\(\(on\s\+\S\+\|after\s\+\S\+\|soft\)\s\+\)*\)\@<=\(boot\|change\|click\|copy\|crash\|disk\|eject\|event\|from\|guest\|host\|include\|keep\|key\|limit\|log\|mark\|matrix\|move\|net\|not log\|not see\|off\|pause\|port\|power cut\|poweroff\|reboot\|repeat\|reset\|restore\|resume\|run\|screenshot\|scroll\|see\|see image\|set\|sha256\|skip unless\|step\|still\|test\|type\|vm\|watch\)\>/
 syntax match hvtPrefix /^\s*\zs\(\(on\s\+\S\+\|after\s\+\S\+\|soft\)\s\+\)\+/
 syntax match hvtNumber /\<\d\+\(ms\|s\|m\|h\|[KMGT]\|%\)\?\>/
 syntax match hvtOperator /->/

@@ -96,6 +96,7 @@ int probe_work(struct probe *probe)
         return -1;
     if (now >= probe->next) {
         send_frame(probe, arp_request, ARP_END);
+        probe->asked = true;
         probe->next = now + STEP_US;
     }
     return (int)((probe->next - now + 999) / 1000);
@@ -118,8 +119,9 @@ struct probe_answer probe_take(struct probe *probe, const uint8_t *frame, size_t
     struct probe_answer answer = { 0 };
     if (!waits(probe))
         return answer;
-    if (length >= ARP_END && get16(frame + TYPE) == 0x0806 &&
+    if (probe->asked && length >= ARP_END && get16(frame + TYPE) == 0x0806 &&
         get16(frame + ARP_OPERATION) == ARP_REPLY && !memcmp(frame + ARP_SENDER_IP, GUEST, 4)) {
+        probe->asked = false;
         for (unsigned i = 0; i < PROBES; i++)
             if (probe->wanted[i])
                 send_segment(probe, frame + ARP_SENDER, i, SYN);

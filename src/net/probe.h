@@ -2,7 +2,7 @@
  * 10.0.2.2: libslirp accepts for the guest before it has asked it, so a connection through a
  * published port shows nothing.
  *
- * Nothing of a question is kept: ARP asks where 10.0.2.15 is, the answer brings a SYN for each port
+ * Nothing of an answer is kept: ARP asks where 10.0.2.15 is, the answer brings a SYN for each port
  * that somebody waits for, a SYN with ACK brings the news, and a reset for the guest, whose program
  * hears of nothing. What gets lost is asked again a moment later. One thread, that of hv-net's
  * loop.
@@ -17,6 +17,7 @@ struct probe {
     struct packet_sink sink; /* to the guest */
     uint16_t wanted[PROBES]; /* ports; 0: none */
     int64_t next;            /* us: when to ask again */
+    bool asked;              /* where the guest is, and not answered: one answer counts */
 };
 
 /* Waits for a port, in place of what that slot waited for; 0: for nothing. */

@@ -207,6 +207,8 @@ static bool test_event(struct target *t, void *data, char **note)
     (void)note;
     for (GList *event = t->happened.head; event; event = event->next)
         if (command_has(look->command, event->data)) {
+            if (!strcmp(event->data, "disk-full"))
+                g_clear_pointer(&t->stands_still, g_free);
             g_free(event->data);
             g_queue_delete_link(&t->happened, event);
             return true;

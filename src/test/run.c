@@ -136,11 +136,12 @@ void run_pause(struct run *run, gint64 us)
 /* A guest that has said and shown nothing for a while may be dead in silence. */
 static void look_for_life(struct run *run, struct target *t)
 {
-    bool stuck = false;
-    g_autofree char *cpus =
-        t->crash || t->crash_wanted || !run->watch ? NULL : target_cpus(t, &stuck);
-    if (stuck)
-        t->crash = g_strdup_printf("no progress: %s", cpus);
+    bool stuck;
+    if (t->crash || t->crash_wanted || !run->watch)
+        return;
+    g_autofree char *cpus = target_cpus(t, &stuck);
+    if (stuck || t->stands_still)
+        t->crash = g_strdup_printf("no progress: %s", stuck ? cpus : t->stands_still);
 }
 
 static bool has_crashed(struct run *run, GError **error)

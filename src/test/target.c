@@ -148,6 +148,7 @@ void target_free(struct target *t)
     g_free(t->folder);
     g_free(t->network);
     g_free(t->screen);
+    g_free(t->stands_still);
     g_free(t->crash);
     g_free(t->said);
     g_free(t);
@@ -287,6 +288,7 @@ bool target_start(struct target *t, bool throwaway, GError **error)
     t->expected_end = t->crash_wanted = false;
     g_string_truncate(t->messages, 0);
     g_queue_clear_full(&t->happened, g_free);
+    g_clear_pointer(&t->stands_still, g_free);
     if (!g_spawn_async_with_pipes(t->folder, (char **)argv->pdata, NULL, G_SPAWN_DO_NOT_REAP_CHILD,
                                   target_set_up_child, NULL, &t->pid, &t->input, &t->output,
                                   &t->errors, &why))
@@ -332,8 +334,11 @@ static void take_event(struct target *t, const json_t *event)
     if (!name)
         return;
     happened(t, name);
-    if (state)
+    if (state) {
         happened(t, state);
+        g_free(t->stands_still);
+        t->stands_still = strcmp(state, "disk-full") ? NULL : g_strdup(why ? why : state);
+    }
     if (!t->crash && !t->crash_wanted &&
         (!strcmp(name, "panic") || (state && !strcmp(state, "crashed"))))
         t->crash = g_strdup(why && *why ? why : "the guest crashed");

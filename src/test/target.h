@@ -38,6 +38,7 @@ struct target {
     gint64 changed_at; /* when the picture changed last */
     unsigned changes;
     GQueue happened;        /* char *: events, and states come into, that nobody waited for yet */
+    char *stands_still;     /* why: the host has no room, and nobody waited for that event yet */
     char *crash;            /* what crashed; NULL: nothing yet */
     bool crash_wanted;      /* the crash of this start was waited for: no other counts */
     size_t log_judged;      /* by the watch */

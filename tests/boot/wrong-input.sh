@@ -677,6 +677,9 @@ printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never
 says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out
 holds 'how to open it is told' grep -q "^# open it: hv test --resume 'hv-test/idle.hvt@1'" out
+printf 'vm\n  disk writes.img\n  net none\n  memory 16M\n  device debug-exit\nboot\n  disk 1 full\n  see "never"\n' >full.hvt
+says 'a machine that has stopped unnoticed ends its test' $FAILED '' "$HV" test full.hvt
+holds 'and why it has' grep -q '^# full.hvt:8: .*no progress: no space is left on the host for writes.img' out
 says 'no jobs at a time' $USAGE '--jobs 0: a number from 1 on' "$HV" test -j 0 idle.hvt
 says 'a repetition that is no number' $USAGE '--repeat x: a number' "$HV" test --repeat x idle.hvt
 says 'an option without its value' $USAGE '--jobs wants a value' "$HV" test idle.hvt -j

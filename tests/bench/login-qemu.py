@@ -47,7 +47,7 @@ def wait_for_text(pattern):
 
 first, user, prompt, command, answer, *options = sys.argv[1:]
 os.chdir(tempfile.mkdtemp())
-qemu = subprocess.Popen(['qemu-system-x86_64', '-accel', 'kvm', '-display', 'none',
+qemu = subprocess.Popen(['qemu-system-x86_64', '-display', 'none',
                          '-monitor', 'unix:monitor,server,nowait', *options])
 try:
     connection = socket.socket(socket.AF_UNIX)

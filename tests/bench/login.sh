@@ -5,6 +5,7 @@
 # GUEST      linux: busybox's login by Debian's kernel, without firmware (default); debian: a whole
 #            Debian; grub: GRUB legacy answers two commands, for a KVM that runs no Linux
 # RUNS       of each (default 50)
+# ACCEL      QEMU's accelerator: kvm (default), or tcg where KVM runs no Linux; hv has none but KVM
 # LOAD       busy loops and the guest's CPU are so many times the processors (default 4; 0: no loops)
 #
 # Where KVM is emulated: lab -t 3000 'PARTS=login RUNS=5 tests/bench/bench.sh BUILD'.
@@ -12,12 +13,14 @@
 GUEST=${GUEST:-linux}
 RUNS=${RUNS:-50}
 LOAD=${LOAD:-4}
+ACCEL=${ACCEL:-kvm}
 bench=$(dirname "$(readlink -f "$0")")
 
 # What the guest is, for hv as lines of a vm and for QEMU as options; what it shows and what is typed.
 login_guest() {
     first='bench login:' user=root prompt=root@ command=id answer='uid=0 gid=0' extra=
     cpu=host,-arch-capabilities
+    [ "$ACCEL" = kvm ] || cpu=max
     [ -z "${HV_LAB:-}" ] || cpu=host,-xsave extra='  cpu host,-xsave'
     case $GUEST in
     linux)
@@ -62,8 +65,8 @@ login_run() { # hv or qemu
     qemu)
         # shellcheck disable=SC2086
         "$bench/cost.py" "$bench/login-qemu.py" "$(pattern "$first")" "$user$enter" \
-            "$(pattern "$prompt")" "$command$enter" "$(pattern "$answer")" -M q35 -m 512 -cpu $cpu \
-            -nodefaults -vga std $options >"$work/said" 2>&1
+            "$(pattern "$prompt")" "$command$enter" "$(pattern "$answer")" -accel "$ACCEL" -M q35 \
+            -m 512 -cpu $cpu -nodefaults -vga std $options >"$work/said" 2>&1
         ;;
     esac
     echo "$(tail -1 "$work/said") $(cut -d' ' -f1 /proc/loadavg)" >>"$work/$1.login"

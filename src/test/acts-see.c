@@ -145,7 +145,8 @@ static bool refuse_text(struct run *run, struct target *t, struct look *look, GE
     g_autoptr(GError) why = NULL;
     if (run_wait(run, t, test_any, look, act_within(look->command, 0), &why))
         return hv_fail(error, HV_FAILED, "it is there");
-    if (g_error_matches(why, HV_ERROR, HV_TIMED_OUT))
+    if (g_error_matches(why, HV_ERROR, HV_TIMED_OUT) ||
+        g_error_matches(why, HV_ERROR, HV_WRONG_STATE)) /* it has ended: nothing comes any more */
         return true;
     g_propagate_error(error, g_steal_pointer(&why));
     return false;

@@ -209,8 +209,11 @@ bool run_wait(struct run *run, struct target *t, wait_test *test, void *data, gi
         }
         if (left <= 0)
             return out_of_time(run, &patience, whole <= 0, error);
-        if (!t->pid && test(t, data, &note))
-            return true;
+        if (!t->pid) { /* it has said its last words */
+            end_wait(run, &patience);
+            return test(t, data, &note) ||
+                   hv_fail(error, HV_WRONG_STATE, "%s does not run", t->vm->name);
+        }
         size_t heard = t->log->len;
         unsigned changes = t->changes;
         take_news(run, MIN(left, QUIET_US));

@@ -677,6 +677,9 @@ printf 'vm\n  firmware %s/idle.rom\n  memory 16M\n  net none\nboot\n  see "never
 says 'a guest that can do nothing any more ends its test' $FAILED '' "$HV" test --html page.html idle.hvt
 holds 'where it stands is told' grep -q '^# idle.hvt:6: .*no progress: CPU 0: halted with interrupts off at 0xff' out
 holds 'how to open it is told' grep -q "^# open it: hv test --resume 'hv-test/idle.hvt@1'" out
+printf 'vm A\n  firmware %s/idle.rom\nvm B\n  firmware %s/idle.rom\non B boot\nsee "x" within 1h\n' "$guests" "$guests" >wrong.hvt
+says 'a wait for a machine that does not run' $FAILED '' "$HV" test wrong.hvt
+holds 'ends at once' grep -q '^# wrong.hvt:6: .*: A does not run$' out
 printf 'vm\n  disk writes.img\n  net none\n  memory 16M\n  device debug-exit\nboot\n  disk 1 full\n  see "never"\n' >full.hvt
 says 'a machine that has stopped unnoticed ends its test' $FAILED '' "$HV" test full.hvt
 holds 'and why it has' grep -q '^# full.hvt:8: .*no progress: no space is left on the host for writes.img' out

@@ -1,4 +1,4 @@
-/* Guessing a guest's drivers; see guess.h. File systems are recognised by libblkid. */
+/* Guessing what a guest is; see guess.h. File systems are recognised by libblkid. */
 #include "cli/guess.h"
 
 #include "block/chain.h"
@@ -36,8 +36,9 @@ static void fetch(const struct content *content, uint64_t offset)
         return; /* it is a guess */
 }
 
-/* Of the systems on a disk: nothing known, one with virtio drivers, one without. */
-enum evidence { NOTHING, VIRTIO, OTHER };
+/* Of the systems on a disk: nothing known, one with virtio drivers, one without, and Windows, which
+ * has none either. The last of these that is found counts. */
+enum evidence { NOTHING, VIRTIO, OTHER, WINDOWS };
 
 /* libblkid's names (blkid -k). */
 static const char *const virtio_types[] = {
@@ -46,13 +47,16 @@ static const char *const virtio_types[] = {
     "crypto_LUKS", "swap", "erofs",    "squashfs", "zfs_member",  "nilfs2",
     NULL,
 };
-static const char *const other_types[] = { "ntfs", "BitLocker", "hpfs", "apfs", "hfsplus", NULL };
+static const char *const other_types[] = { "hpfs", "apfs", "hfsplus", NULL };
+static const char *const windows_types[] = { "ntfs", "BitLocker", NULL };
 
 static enum evidence evidence_of(blkid_probe probe)
 {
     const char *type = NULL;
     if (blkid_do_safeprobe(probe) != 0 || blkid_probe_lookup_value(probe, "TYPE", &type, NULL) != 0)
         return NOTHING;
+    if (g_strv_contains(windows_types, type))
+        return WINDOWS;
     if (g_strv_contains(other_types, type))
         return OTHER;
     return g_strv_contains(virtio_types, type) ? VIRTIO : NOTHING;
@@ -72,7 +76,7 @@ static enum evidence probe_range(int fd, blkid_loff_t offset, blkid_loff_t size)
     return evidence;
 }
 
-/* All partitions, or the whole disk where there are none. Windows anywhere outweighs the rest. */
+/* All partitions, or the whole disk where there are none. */
 static enum evidence probe_disk(const struct content *content)
 {
     int fd = content->fd;
@@ -87,7 +91,7 @@ static enum evidence probe_disk(const struct content *content)
     int count = list ? blkid_partlist_numof_partitions(list) : 0;
     if (count <= 0)
         evidence = probe_range(fd, 0, 0);
-    for (int i = 0; i < count && evidence != OTHER; i++) {
+    for (int i = 0; i < count && evidence != WINDOWS; i++) {
         blkid_partition part = blkid_partlist_get_partition(list, i);
         blkid_loff_t size = blkid_partition_get_size(part);
         if (blkid_partition_is_extended(part) || size <= 0)
@@ -100,11 +104,24 @@ static enum evidence probe_disk(const struct content *content)
     return evidence;
 }
 
-/* What the boot loader of a CD says of itself, in the image that El Torito (section 2.0) starts. */
+/* What the boot loader of a CD says of itself. That of Windows' CDs has messages such as "CDBOOT:
+ * Couldn't find BOOTMGR", while OpenBSD's is called CDBOOT, too. */
+static const struct {
+    const char *text;
+    enum evidence evidence;
+} loaders[] = {
+    { "CDBOOT:", WINDOWS },   /* the first one that is there counts */
+    { "ISOLINUX", VIRTIO },   /* most of Linux */
+    { "GRUB", VIRTIO },       /* the rest */
+    { "BTX loader", VIRTIO }, /* FreeBSD */
+    { "CDBOOT", VIRTIO },     /* OpenBSD */
+    { "NetBSD", VIRTIO },
+};
+
+/* In the image that El Torito (section 2.0) starts. */
 static enum evidence probe_cd(const struct content *content)
 {
     int fd = content->fd;
-    static const char *const loaders[] = { "ISOLINUX", "GRUB", "BTX loader", "CDBOOT", "NetBSD" };
     enum { BLOCK = 2048, BOOT_RECORD = 17, LOADER = 65536, CATALOG_AT = 0x47, ENTRY_AT = 0x28 };
     g_autofree uint8_t *data = g_malloc(LOADER);
     uint32_t at;
@@ -119,8 +136,8 @@ static enum evidence probe_cd(const struct content *content)
     fetch(content, (uint64_t)GUINT32_FROM_LE(at) * BLOCK);
     ssize_t length = pread(fd, data, LOADER, (off_t)GUINT32_FROM_LE(at) * BLOCK);
     for (size_t i = 0; length > 0 && i < G_N_ELEMENTS(loaders); i++)
-        if (memmem(data, (size_t)length, loaders[i], strlen(loaders[i])))
-            return VIRTIO;
+        if (memmem(data, (size_t)length, loaders[i].text, strlen(loaders[i].text)))
+            return loaders[i].evidence;
     return NOTHING;
 }
 
@@ -171,12 +188,12 @@ static enum evidence probe_all(const struct config *config, const GPtrArray *dri
     return evidence;
 }
 
-bool guess_virtio(const struct config *config)
+struct guess guess_guest(const struct config *config)
 {
     if (config->kernel && !config->multiboot)
-        return true;
+        return (struct guess){ .virtio = true };
     enum evidence evidence = probe_all(config, config->disks, probe_disk);
     if (evidence == NOTHING)
         evidence = probe_all(config, config->cdroms, probe_cd);
-    return evidence == VIRTIO;
+    return (struct guess){ .virtio = evidence == VIRTIO, .windows = evidence == WINDOWS };
 }

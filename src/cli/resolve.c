@@ -140,16 +140,14 @@ static bool check_kernel(const struct config *config, GError **error)
     return true;
 }
 
-/* The drives that the user left open: what the guest has drivers for. Does it have virtio's? */
-static bool choose_devices(struct config *config)
+/* The drives that the user left open: what the guest has drivers for. */
+static void choose_buses(struct config *config, bool virtio)
 {
-    bool virtio = guess_virtio(config);
     for (guint i = 0; i < config->disks->len; i++) {
         struct drive *drive = g_ptr_array_index(config->disks, i);
         if (!drive->bus)
             drive->bus = g_strdup(drive_bus_names[virtio ? DRIVE_VIRTIO : DRIVE_AHCI]);
     }
-    return virtio;
 }
 
 /* The options of a disk are its controller's, and that on AHCI is not its own. */
@@ -171,7 +169,8 @@ bool launch_resolve(struct config *config, GError **error)
     uint64_t host = host_memory();
     if ((config->image && !resolve_image(config, error)) || !check_kernel(config, error))
         return false;
-    bool virtio = choose_devices(config);
+    struct guess guess = guess_guest(config);
+    choose_buses(config, guess.virtio);
     if (!config->memory)
         config->memory = CLAMP(host / 4, 64 * MIB, 4 * GIB) / MIB * MIB;
     config->memory = config->memory / MIB * MIB;
@@ -202,5 +201,5 @@ bool launch_resolve(struct config *config, GError **error)
         config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_console(config, error) &&
            check_boot(config, error) && check_disks(config, error) &&
-           network_resolve(config, virtio, error);
+           network_resolve(config, guess.virtio, error);
 }

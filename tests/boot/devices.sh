@@ -76,8 +76,9 @@ image empty.img
 partitioned both.img linux.img windows.img
 partitioned parts.img swap.img linux.img
 cd_image linux.iso 'ISOLINUX 6.04'
-cd_image windows.iso 'CDBOOT: no system'
-sed -i 's/CDBOOT/Setldr/' windows.iso
+cd_image openbsd.iso '>> OpenBSD/amd64 CDBOOT 3.65'
+cd_image windows.iso "CDBOOT: Couldn't find BOOTMGR"
+cd_image other.iso 'a loader'
 
 gives 'a Linux file system: virtio' 'virtio virtio' linux.img
 gives 'Linux partitions: virtio' 'virtio virtio' parts.img
@@ -86,7 +87,9 @@ gives 'Windows beside Linux: what both have' 'ahci e1000' both.img
 gives 'Windows on another disk' 'ahci ahci e1000' linux.img --disk windows.img
 gives 'an empty disk says nothing' 'ahci e1000' empty.img
 gives 'an empty disk and a CD with a Linux boot loader' 'virtio virtio' linux.iso --disk empty.img
-gives 'an empty disk and another CD' 'ahci e1000' windows.iso --disk empty.img
+gives "OpenBSD's CD" 'virtio virtio' openbsd.iso --disk empty.img
+gives "Windows' CD" 'ahci e1000' windows.iso --disk empty.img
+gives 'an empty disk and another CD' 'ahci e1000' other.iso --disk empty.img
 gives 'what the user says counts' 'nvme e1000' --disk linux.img,bus=nvme --net user,model=e1000
 gives 'each disk for itself' 'nvme virtio virtio' --disk empty.img,bus=nvme --disk linux.img
 gives 'no card' 'virtio none' linux.img --net none

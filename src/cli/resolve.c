@@ -8,6 +8,7 @@
 #include "cli/network.h"
 #include "cli/remote.h"
 #include "cli/url.h"
+#include "cli/wall-clock.h"
 #include "memory/guest.h"
 
 #include <errno.h>
@@ -164,6 +165,20 @@ static bool check_disks(const struct config *config, GError **error)
     return true;
 }
 
+static bool resolve_clock(struct config *config, const struct guess *guess, GError **error)
+{
+    if (!config->clock && !guess->windows)
+        return true;
+    int64_t ahead;
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autoptr(GTimeZone) zone = g_time_zone_new_local();
+    if (!wall_clock_ahead(config->clock ? config->clock : "local", now, zone, &ahead, error))
+        return false;
+    g_free(config->clock);
+    config->clock = g_strdup_printf("%+" G_GINT64_FORMAT "s", ahead);
+    return true;
+}
+
 bool launch_resolve(struct config *config, GError **error)
 {
     uint64_t host = host_memory();
@@ -201,5 +216,5 @@ bool launch_resolve(struct config *config, GError **error)
         config->cid = cid_from(config->name);
     return check_name(config->name, error) && check_console(config, error) &&
            check_boot(config, error) && check_disks(config, error) &&
-           network_resolve(config, guess.virtio, error);
+           resolve_clock(config, &guess, error) && network_resolve(config, guess.virtio, error);
 }

@@ -59,6 +59,8 @@ const struct setting config_settings[] = {
       UINT32_MAX },
     { "trust-backing", 0, SETTING_BOOL, AT(trust_backing), NULL,
       "disk images may lie on any file that they name" },
+    { "clock", 0, SETTING_STRING, AT(clock), "[utc|local][+|-AMOUNT]|DATE[THH:MM:SS]",
+      "what its clock shows at the start: local, +2y, 2028-02-29 (utc; Windows: local)" },
     { "hpet", 0, SETTING_BOOL, AT(hpet), NULL, "give the machine an HPET" },
     { "cid", 0, SETTING_UINT, AT(cid), "N",
       "the guest's address on its virtio socket (from the machine's name)", 3, UINT32_MAX - 1 },

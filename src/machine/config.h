@@ -44,6 +44,8 @@ struct config {
     bool multiboot;
     bool headless, throwaway, trust_backing, hpet;
     uint64_t volatile_seed; /* of what a power cut loses; 0: it loses nothing */
+    char *clock;            /* what the real-time clock shows at the start: cli/wall-clock.h; once
+                             * resolved, by how many seconds that is ahead of UTC; NULL: UTC */
     char *net;              /* what the network card leads to: machine/nic.h */
     GPtrArray *publish;     /* char *: published ports, [ADDRESS:]HOST:GUEST[/udp] */
     char *serial;           /* stdio, pty, none or a file */

@@ -134,8 +134,9 @@ static bool board_doorbell(void *opaque, uint64_t address, int fd, bool on)
 
 static uint64_t board_host_time(void *opaque)
 {
-    (void)opaque;
-    return (uint64_t)(g_get_real_time() / G_USEC_PER_SEC);
+    const struct machine *m = opaque;
+    int64_t ahead = m->config->clock ? g_ascii_strtoll(m->config->clock, NULL, 10) : 0;
+    return (uint64_t)MAX(g_get_real_time() / G_USEC_PER_SEC + ahead, 0);
 }
 
 static const struct board_ops board_ops = {

@@ -91,7 +91,7 @@ static const struct setting *setting_named(const char *name)
 {
     static const char *const allowed[] = { "kernel", "initrd", "append", "memory", "cpus",
                                            "cpu",    "disk",   "cdrom",  "floppy", "device",
-                                           "net",    "hpet",   "trace",  NULL };
+                                           "net",    "clock",  "hpet",   "trace",  NULL };
     for (const struct setting *s = config_settings; s->name; s++)
         if (!strcmp(s->name, name) && g_strv_contains(allowed, name))
             return s;
@@ -100,10 +100,10 @@ static const struct setting *setting_named(const char *name)
 
 static bool unknown(const char *word, const char *name, GError **error)
 {
-    static const char *const known[] = { "kernel", "initrd", "append", "memory", "cpus",
-                                         "cpu",    "disk",   "cdrom",  "floppy", "device",
-                                         "net",    "hpet",   "trace",  "root",   "output",
-                                         "limit",  "watch",  "bisect", "ktap",   NULL };
+    static const char *const known[] = { "kernel", "initrd", "append", "memory", "cpus",  "cpu",
+                                         "disk",   "cdrom",  "floppy", "device", "net",   "clock",
+                                         "hpet",   "trace",  "root",   "output", "limit", "watch",
+                                         "bisect", "ktap",   NULL };
     const char *near = hv_nearest(name, known);
     return hv_fail(error, HV_USAGE,
                    "%s: with --kernel there is no such option%s%s%s; see man hv-test", word,

@@ -1,6 +1,6 @@
 #!/bin/bash
-# devices.sh HV: which drives and card hv run gives a guest by what is on its images, as TAP. Nothing
-# is started: --dry-run prints the machine.
+# devices.sh HV: which drives, card and clock hv run gives a guest by what is on its images, as TAP.
+# Nothing is started: --dry-run prints the machine.
 set -u
 HV=$(readlink -f "$1")
 work=$(mktemp -d /tmp/hv-devices.XXXXXX)
@@ -49,8 +49,10 @@ cd_image() { # FILE LOADER: an ISO 9660 volume whose El Torito image says LOADER
     printf '%s' "$2" | at "$1" $((21 * 2048 + 100))
 }
 
+export TZ=UTC-5:30 # India's
+local=+19800s
 number=0 failed=0
-# gives TITLE WANTED ARGUMENT...: the disks' buses and the card, in a row.
+# gives TITLE WANTED ARGUMENT...: in a row the disks' buses, the card, and how much the clock is ahead.
 gives() {
     local title=$1 wanted=$2 got
     shift 2
@@ -59,7 +61,7 @@ import json, sys
 m = json.load(sys.stdin)
 net = m.get("net", "none")
 card = [w[6:] for w in net.split(",") if w.startswith("model=")] or ["none"]
-print(*[d["bus"] for d in m.get("disk", [])], card[0])' 2>&1)
+print(*[d["bus"] for d in m.get("disk", [])], card[0], *filter(None, [m.get("clock")]))' 2>&1)
     if [ "$got" = "$wanted" ]; then
         echo "ok $((number += 1)) - $title"
     else
@@ -82,16 +84,17 @@ cd_image other.iso 'a loader'
 
 gives 'a Linux file system: virtio' 'virtio virtio' linux.img
 gives 'Linux partitions: virtio' 'virtio virtio' parts.img
-gives 'Windows: what it has drivers for' 'ahci e1000' windows.img
-gives 'Windows beside Linux: what both have' 'ahci e1000' both.img
-gives 'Windows on another disk' 'ahci ahci e1000' linux.img --disk windows.img
+gives 'Windows: what it has drivers for' "ahci e1000 $local" windows.img
+gives 'Windows beside Linux: what both have' "ahci e1000 $local" both.img
+gives 'Windows on another disk' "ahci ahci e1000 $local" linux.img --disk windows.img
 gives 'an empty disk says nothing' 'ahci e1000' empty.img
 gives 'an empty disk and a CD with a Linux boot loader' 'virtio virtio' linux.iso --disk empty.img
 gives "OpenBSD's CD" 'virtio virtio' openbsd.iso --disk empty.img
-gives "Windows' CD" 'ahci e1000' windows.iso --disk empty.img
+gives "Windows' CD" "ahci e1000 $local" windows.iso --disk empty.img
 gives 'an empty disk and another CD' 'ahci e1000' other.iso --disk empty.img
 gives 'what the user says counts' 'nvme e1000' --disk linux.img,bus=nvme --net user,model=e1000
 gives 'each disk for itself' 'nvme virtio virtio' --disk empty.img,bus=nvme --disk linux.img
+gives 'a clock that the user has set' 'ahci e1000 +5400s' --clock +90m windows.img
 gives 'no card' 'virtio none' linux.img --net none
 echo "1..$number"
 exit $failed

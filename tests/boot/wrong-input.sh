@@ -196,6 +196,10 @@ says 'an option of a disk on AHCI' $USAGE 'a disk on AHCI has no option "packed=
     "$HV" run "${idle[@]}" --disk disk.img,bus=ahci,packed=on
 says 'zeros that are looked for otherwise' $USAGE '"off", "on" or "unmap" is wanted' \
     "$HV" run "${idle[@]}" --disk disk.img,detect-zeroes=yes
+says 'a clock that is no time' $USAGE '--clock 12:00: "utc", "local"' \
+    "$HV" run "${idle[@]}" --clock 12:00 disk.img
+says 'a clock of another age' $USAGE '--clock .8000y: the years 1970 to 9999' \
+    "$HV" run "${idle[@]}" --clock +8000y disk.img
 says 'a seed that is no number' $USAGE '--volatile foo: a number is wanted' \
     "$HV" run "${idle[@]}" --volatile foo disk.img
 says 'a seed of 0' $USAGE '--volatile 0: from 1 to 4294967295' \

@@ -216,6 +216,7 @@ static void round_trip(void)
         { "name", "\xc3\xa4" },
         { "throwaway", NULL },
         { "volatile", "4294967295" },
+        { "clock", "local" },
         { "hpet", NULL },
         { "cid", "77" },
         { "net", "user,restrict" },
@@ -241,6 +242,7 @@ static void round_trip(void)
     const struct drive *b = g_ptr_array_index(copy->disks, 1);
     g_assert_true(b->readonly);
     g_assert_cmpstr(b->options, ==, "packed=on");
+    g_assert_cmpstr(copy->clock, ==, "local");
     g_assert_true(copy->headless && copy->throwaway && copy->hpet);
     for (const struct setting *s = config_settings; s->name; s++) {
         g_autofree char *key = g_strdup_printf("\"%s\":", s->name);

@@ -110,11 +110,12 @@ static const struct {
     const char *text;
     enum evidence evidence;
 } loaders[] = {
-    { "CDBOOT:", WINDOWS },   /* the first one that is there counts */
-    { "ISOLINUX", VIRTIO },   /* most of Linux */
-    { "GRUB", VIRTIO },       /* the rest */
-    { "BTX loader", VIRTIO }, /* FreeBSD */
-    { "CDBOOT", VIRTIO },     /* OpenBSD */
+    { "CDBOOT:", WINDOWS },         /* the first one that is there counts */
+    { "ISOLINUX", VIRTIO },         /* Debian, Arch, Alpine ... */
+    { "cdrom read fails", VIRTIO }, /* GRUB 2, whose name is compressed: Ubuntu, Fedora ... */
+    { "GRUB", VIRTIO },             /* its first generation */
+    { "BTX loader", VIRTIO },       /* FreeBSD */
+    { "CDBOOT", VIRTIO },           /* OpenBSD */
     { "NetBSD", VIRTIO },
 };
 

@@ -78,6 +78,7 @@ image empty.img
 partitioned both.img linux.img windows.img
 partitioned parts.img swap.img linux.img
 cd_image linux.iso 'ISOLINUX 6.04'
+cd_image grub.iso 'cdrom read fails'
 cd_image openbsd.iso '>> OpenBSD/amd64 CDBOOT 3.65'
 cd_image windows.iso "CDBOOT: Couldn't find BOOTMGR"
 cd_image other.iso 'a loader'
@@ -89,6 +90,7 @@ gives 'Windows beside Linux: what both have' "ahci e1000 $local" both.img
 gives 'Windows on another disk' "ahci ahci e1000 $local" linux.img --disk windows.img
 gives 'an empty disk says nothing' 'ahci e1000' empty.img
 gives 'an empty disk and a CD with a Linux boot loader' 'virtio virtio' linux.iso --disk empty.img
+gives "a CD with GRUB 2" 'virtio virtio' grub.iso --disk empty.img
 gives "OpenBSD's CD" 'virtio virtio' openbsd.iso --disk empty.img
 gives "Windows' CD" "ahci e1000 $local" windows.iso --disk empty.img
 gives 'an empty disk and another CD' 'ahci e1000' other.iso --disk empty.img

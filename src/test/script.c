@@ -58,6 +58,15 @@ static void problem_at(struct parser *p, const struct line *line, unsigned colum
     script_problem(p->script->problems, &place, "%s", message);
 }
 
+/* Of a line that is deeper than the lines that can be here. */
+static void too_deep(struct parser *p, const struct line *line, unsigned indent)
+{
+    unsigned spaces = line->place.column - 1, most = spaces - 2 * (line->indent - indent);
+    script_problem(p->script->problems, &line->place,
+                   "it is indented by %u spaces, and %u are the most that can be here", spaces,
+                   most);
+}
+
 /* Replaces ${NAME}. */
 static char *replace_values(struct parser *p, const struct line *line)
 {
@@ -345,8 +354,12 @@ static void read_vm(struct parser *p, const struct command *command)
         vm->place = command->place;
         g_ptr_array_add(p->script->vms, vm);
     }
-    for (; peek(p) && peek(p)->indent == 1; p->next++)
-        read_vm_line(p, vm, peek(p));
+    for (; peek(p) && peek(p)->indent; p->next++) {
+        if (peek(p)->indent == 1)
+            read_vm_line(p, vm, peek(p));
+        else
+            too_deep(p, peek(p), 1);
+    }
 }
 
 /* The commands at this level of indentation. */
@@ -396,7 +409,7 @@ static GPtrArray *read_block(struct parser *p, unsigned indent)
     while ((line = peek(p)) && line->indent >= indent) {
         p->next++;
         if (line->indent > indent) {
-            problem_at(p, line, 1, "it is indented, but the line above takes no lines");
+            too_deep(p, line, indent);
             skip_block(p, indent + 1);
             continue;
         }

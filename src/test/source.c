@@ -101,7 +101,8 @@ static GString *read_bytes(const char *path, GError **error)
             break;
     }
     if (n < 0) {
-        hv_fail(error, HV_FAILED, "%s: %s", path, g_strerror(errno));
+        hv_fail(error, HV_FAILED, "%s: %s%s", path, g_strerror(errno),
+                errno == EISDIR ? "; its scripts are wanted, by their names" : "");
         g_string_free(g_steal_pointer(&text), true);
     }
     if (fd >= 0)
@@ -118,9 +119,14 @@ static void read_file(struct source *source, const char *path, const struct plac
     struct place place = { file, 1, 1 };
     g_autoptr(GString) text = read_bytes(path, &error);
     if (!text) {
-        script_problem(source->problems, from ? from : &place, "%s", error->message);
+        if (from)
+            script_problem(source->problems, from, "%s", error->message);
+        else
+            g_ptr_array_add(source->problems, g_strdup(error->message));
         return;
     }
+    if (g_str_has_prefix(text->str, "\xef\xbb\xbf")) /* a byte order mark, of Windows' editors */
+        g_string_erase(text, 0, 3);
     bool plain = strlen(text->str) == text->len && g_utf8_validate(text->str, -1, NULL);
     if (text->len + size_of(source) > LARGEST || !plain) {
         script_problem(source->problems, &place, "%s is no script: it %s", path,

@@ -167,11 +167,12 @@ static void pointer(void)
     parsed_free(&p);
 }
 
-/* A machine that is said counts for the lines below, too. */
+/* A machine that is said counts for the lines below, too; with a byte order mark, as editors of
+ * other systems write it. */
 static void machines(void)
 {
-    struct parsed p =
-        parse("vm a\nvm b\non b boot\n  pause\n  on a pause\nboot\n  pause\n", NULL, NULL);
+    struct parsed p = parse(
+        "\xef\xbb\xbfvm a\r\nvm b\non b boot\n  pause\n  on a pause\nboot\n  pause\n", NULL, NULL);
     g_assert_cmpuint(p.script->problems->len, ==, 0);
     const struct command *first = command(&p, 0), *second = command(&p, 1);
     const struct command *below = g_ptr_array_index(first->block, 0);
@@ -206,7 +207,9 @@ static void wrong_scripts(void)
         { "vm\nstep \"x\"\n", ":2:1: what belongs to it is missing: lines indented by two spaces "
                               "more" },
         { "vm\nstep \"x\"\n  pause\n    resume\n",
-          ":4:5: it is indented, but the line above takes no lines" },
+          ":4:5: it is indented by 4 spaces, and 2 are the most that can be here" },
+        { "vm\n    image x\n",
+          ":2:5: it is indented by 4 spaces, and 2 are the most that can be here" },
         { "vm\nstep \"x\"\n\tpause\n", ":3:1: a tab: lines are indented by two spaces a level" },
         { "vm\nstep \"x\"\n  vm\n", ":3:3: that verb cannot stand here" },
         { "vm a\nvm a\n", ":2:1: there is a machine \"a\" already: vm NAME" },

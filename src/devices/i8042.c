@@ -6,12 +6,17 @@
  * Lines are levels while a byte is in the output buffer and fall between two bytes, so that
  * edge-triggered inputs see each of them. Scan codes and packets keep a little distance, as the
  * wire's clock gives them: handlers that read port 0x60 twice for one interrupt find the same byte.
+ * A guest that polls, and looks after each byte whether there is another one, finds one at most and
+ * has to look in vain before the next, however long it takes from byte to byte: what polls now and
+ * then may have room for a few only (EDK2's driver, 32 that come within its 20 ms).
  * The machine's address line 20 is always on; the output port's bit for it is stored. */
 #include "bus/device.h"
 #include "devices/ps2.h"
 
 enum { PORT_DATA = 0x60, PORT_COMMAND = 0x64 };
-#define BYTE_NS UINT64_C(300000) /* from reading a byte of an event to the next one */
+#define BYTE_NS UINT64_C(300000)  /* from reading a byte of an event to the next one */
+#define LOOK_NS UINT64_C(5000000) /* how long the next one waits for a look in vain before */
+enum { LOOKS_MAX = 3 };
 
 /* Status register. */
 enum {
@@ -67,7 +72,9 @@ struct i8042_regs {
     bool event;        /* `data` is a scan code or of a packet */
     bool last_command; /* the last write went to 0x64 */
     bool released;     /* the translation saw F0 */
-    uint8_t pad[5];
+    bool unlooked;     /* a byte of an event has been taken, and nobody looked in vain since */
+    uint8_t looks;     /* the guest does, it polls: for how many bytes, less those for which not */
+    uint8_t pad[3];
 };
 
 struct i8042 {
@@ -102,6 +109,8 @@ static const struct field i8042_fields[] = {
     SAVED(struct i8042_regs, event),
     SAVED(struct i8042_regs, last_command),
     SAVED(struct i8042_regs, released),
+    SAVED(struct i8042_regs, unlooked),
+    SAVED_MAX(struct i8042_regs, looks, LOOKS_MAX),
     SAVED_PAD(struct i8042_regs, pad),
     SAVED_END,
 };
@@ -165,6 +174,11 @@ static void fill_next(struct i8042 *i8042)
     } else if (mouse) {
         fill(r, FROM_AUX, ps2_mouse_take(&r->mouse), mouse == PS2_EVENT);
     }
+    if (r->full && r->event && r->unlooked) {
+        r->unlooked = false;
+        if (r->looks)
+            r->looks--;
+    }
     timer_set(&i8042->timer, waits && !r->full ? r->next_event : TIMER_NEVER);
 }
 
@@ -213,8 +227,10 @@ static uint64_t data_read(struct device *dev, uint64_t offset, unsigned width)
     (void)offset, (void)width;
     uint8_t data = r->data;
     bool key = r->full && r->event && r->source == FROM_KEYBOARD;
-    if (r->full && r->event)
-        r->next_event = device_now(dev) + BYTE_NS;
+    if (r->full && r->event) {
+        r->next_event = device_now(dev) + (r->looks ? LOOK_NS : BYTE_NS);
+        r->unlooked = true;
+    }
     r->full = false;
     lines(i8042); /* they fall, before the next byte may raise one again */
     update(i8042);
@@ -225,12 +241,27 @@ static uint64_t data_read(struct device *dev, uint64_t offset, unsigned width)
     return data;
 }
 
+static void look_in_vain(struct i8042 *i8042)
+{
+    struct i8042_regs *r = &i8042->regs;
+    if (!r->unlooked)
+        return;
+    r->unlooked = false;
+    if (r->looks < LOOKS_MAX)
+        r->looks++;
+    r->next_event = MIN(r->next_event, device_now(&i8042->dev) + BYTE_NS);
+    update(i8042);
+}
+
 static uint64_t status_read(struct device *dev, uint64_t offset, unsigned width)
 {
-    struct i8042_regs *r = &i8042_of(dev)->regs;
+    struct i8042 *i8042 = i8042_of(dev);
+    struct i8042_regs *r = &i8042->regs;
     (void)offset, (void)width;
     if (!r->full)
-        update(i8042_of(dev)); /* who polls need not wait for the timer's thread */
+        update(i8042); /* who polls need not wait for the timer's thread */
+    if (!r->full)
+        look_in_vain(i8042);
     return STATUS_UNLOCKED | (r->full ? STATUS_FULL : 0) |
            (r->ram[0] & CONFIG_SYSTEM ? STATUS_SYSTEM : 0) |
            (r->last_command ? STATUS_COMMAND : 0) | (r->full && is_aux(r) ? STATUS_AUX : 0);
@@ -403,6 +434,7 @@ static void reset(struct device *dev)
     i8042->regs = (struct i8042_regs){
         .ram = { CONFIG_TRANSLATE },
         .output_port = OUTPUT_RUN | OUTPUT_A20,
+        .looks = LOOKS_MAX,
     };
     ps2_keyboard_reset(&i8042->regs.keyboard);
     ps2_mouse_reset(&i8042->regs.mouse);
@@ -415,7 +447,7 @@ static void reset(struct device *dev)
 static void loaded(struct device *dev)
 {
     struct i8042 *i8042 = i8042_of(dev);
-    i8042->regs.next_event = MIN(i8042->regs.next_event, device_now(dev) + BYTE_NS);
+    i8042->regs.next_event = MIN(i8042->regs.next_event, device_now(dev) + LOOK_NS);
     update(i8042);
     input_changed(i8042->input);
 }

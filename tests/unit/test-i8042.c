@@ -32,6 +32,14 @@ static void move(struct rig *rig, int dx, int dy, int wheel, unsigned buttons)
     g_mutex_unlock(&rig->dev->lock);
 }
 
+/* A look, and another one for a byte that has waited for the first. */
+static unsigned status_soon(struct rig *rig)
+{
+    if (!(rig_in(rig, STATUS, 1) & FULL))
+        clock_advance(rig->board.clock, 1000000, 0);
+    return rig_in(rig, STATUS, 1);
+}
+
 /* All bytes there are, as text: "1c f0 1c". `aux`: from the mouse, else from the keyboard; a byte
  * of the other one is marked. */
 static const char *drain(struct rig *rig, bool aux)
@@ -39,7 +47,7 @@ static const char *drain(struct rig *rig, bool aux)
     static char text[2048];
     text[0] = 0;
     for (unsigned i = 0; i < 300; i++) {
-        unsigned status = rig_in(rig, STATUS, 1);
+        unsigned status = status_soon(rig);
         if (!(status & FULL))
             break;
         bool from_aux = status & AUX;
@@ -247,17 +255,53 @@ static void interrupts(void)
     g_assert_cmphex(rig_in(rig, DATA, 1), ==, 0xe0);
     g_assert_false(line->level);
     g_assert_cmphex(rig_in(rig, DATA, 1), ==, 0xe0); /* the same byte, for chained handlers */
-    clock_advance(rig->board.clock, 1000000, 0);
+    clock_advance(rig->board.clock, 5000000, 0);     /* it might poll: once only */
     g_assert_true(line->level);
     g_assert_cmpuint(line->rises, ==, 2);
     g_assert_cmphex(rig_in(rig, DATA, 1), ==, 0x74);
     rig_out(rig, COMMAND, 1, 0x60); /* interrupts off */
     rig_out(rig, DATA, 1, 0);
-    clock_advance(rig->board.clock, 1000000, 0);
+    clock_advance(rig->board.clock, 5000000, 0);
     key(rig, KEY_A, true);
     g_assert_cmphex(rig_in(rig, STATUS, 1) & (FULL | AUX), ==, FULL);
     g_assert_false(line->level);
     rig_free(rig);
+}
+
+/* EDK2's driver: every 20 ms it takes all bytes there are, has room for 32, and makes one key of
+ * them. Each access takes as long as `access` says, in ns, and between two the guest may stand
+ * still. */
+static void poller(uint64_t access, uint64_t standstill)
+{
+    enum { KEYS = 200, ROOM = 32 };
+    struct rig *rig = setup(0x40);
+    struct clock *clock = rig->board.clock;
+    unsigned typed = 0, waiting = 0, strokes = 0;
+    for (unsigned tick = 0; tick < 4 * KEYS && strokes < 2 * KEYS; tick++) {
+        for (; rig_in(rig, STATUS, 1) & FULL; waiting++) {
+            clock_advance(clock, access, 0);
+            g_assert_cmphex(rig_in(rig, DATA, 1) & 0x7f, ==, 0x1e); /* A, translated */
+            g_assert_cmpuint(waiting, <, ROOM);
+            /* Who types gives the next one as soon as this is taken. */
+            if (typed < 2 * KEYS && rig->dev->class->input->idle(rig->dev))
+                key(rig, KEY_A, !(typed++ & 1));
+            clock_advance(clock, tick % 7 || waiting ? access : access + standstill, 0);
+        }
+        for (bool made = false; waiting && !made; waiting--)
+            made = strokes++ & 1;
+        if (!typed)
+            key(rig, KEY_A, !(typed++ & 1));
+        clock_advance(clock, 20 * 1000 * 1000, 0);
+    }
+    g_assert_cmpuint(strokes, ==, 2 * KEYS);
+    rig_free(rig);
+}
+
+static void pollers(void)
+{
+    poller(2000, 0);
+    poller(400000, 0);
+    poller(400000, 10 * 1000 * 1000);
 }
 
 static void port_off_keeps_keys(void)
@@ -421,6 +465,7 @@ int main(int argc, char **argv)
     g_test_add_func("/i8042/other-sets", other_sets);
     g_test_add_func("/i8042/all-keys", all_keys);
     g_test_add_func("/i8042/interrupts", interrupts);
+    g_test_add_func("/i8042/pollers", pollers);
     g_test_add_func("/i8042/port-off-keeps-keys", port_off_keeps_keys);
     g_test_add_func("/i8042/full-queue", full_queue);
     g_test_add_func("/i8042/mouse-commands", mouse_commands);

@@ -636,7 +636,7 @@ printf 'vm\n  memry 1G\nstep "x"\n  se "y"\n' >wrong.hvt
 printf 'vm\n  image none.img\n  sha256 %064d\nboot\n' 0 >file.hvt
 printf 'vm\n  firmware %s/triple.rom\n  memory 16M\n  net none\nboot\nsee "never"\n' "$guests" >triple.hvt
 says 'no script' $USAGE 'a script is wanted' "$HV" test
-says 'a script that is not there' $USAGE 'none.hvt:1:1:.*No such file' "$HV" test --check none.hvt
+says 'a script that is not there' $USAGE '^none.hvt: No such file' "$HV" test --check none.hvt
 says 'a wrong script: its first line' $USAGE 'wrong.hvt:2:3: "memry".*did you mean "memory"' "$HV" test --check wrong.hvt
 says 'a wrong script: all its lines' $USAGE 'wrong.hvt:4:3: "se" is no verb; did you mean "see"' "$HV" test --check wrong.hvt
 says 'a wrong script is not run' 99 'wrong.hvt:2:3' "$HV" test wrong.hvt
